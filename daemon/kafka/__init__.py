@@ -1,0 +1,1 @@
+"""Kafka clients, and what is wrong when they cannot connect."""
