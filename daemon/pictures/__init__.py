@@ -1,0 +1,1 @@
+"""Pictures for people: defects drawn on their frames, and the report page."""
