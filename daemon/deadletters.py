@@ -1,0 +1,56 @@
+"""Dead letters: the record of a frame that could not be inspected, with the reason in its headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from daemon.frames import Frame
+from daemon.pipeline import Rejection
+
+REASON = "millwatch-reason"
+DETAIL = "millwatch-detail"
+SOURCE = "millwatch-source"
+VALUE_OMITTED = "millwatch-value-omitted"
+
+MAX_DETAIL_BYTES = 500
+"""A detail is a sentence for a person; a longer one is cut."""
+
+RECORD_OVERHEAD = 512
+"""Bytes that a record takes on the wire beside key, value and headers: batch header, lengths, times, rounded up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record for the dead-letter topic."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> DeadLetter:
+    """The frame's own key, value and headers, with the reason added.
+
+    Where all of it would pass ``max_message_bytes`` the value is left out and a header tells its size; headers that are
+    too large even so are left out from the largest on, since the reason and the source must always arrive.
+    """
+    own = [(name, value or b"") for name, value in frame.meta.headers if not name.startswith("millwatch-")]
+    added = [
+        (REASON, rejection.reason.encode()),
+        (DETAIL, rejection.detail.encode()[:MAX_DETAIL_BYTES].decode(errors="ignore").encode()),
+        (SOURCE, frame.meta.id.encode()),
+    ]
+    value = frame.value or b""
+    size = _size(frame.meta.key, value, own + added)
+    if size > max_message_bytes:
+        added.append((VALUE_OMITTED, str(len(value)).encode()))
+        value = b""
+    while own and _size(frame.meta.key, value, own + added) > max_message_bytes:
+        own.remove(max(own, key=lambda header: len(header[0].encode()) + len(header[1])))
+    return DeadLetter(frame.meta.key, value, own + added)
+
+
+def _size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+    # Each header adds two lengths of up to five bytes beside its name and value.
+    names_and_values = sum(len(name.encode()) + len(content) + 10 for name, content in headers)
+    return RECORD_OVERHEAD + len(key or b"") + len(value) + names_and_values

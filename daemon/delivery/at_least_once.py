@@ -1,0 +1,79 @@
+"""At least once: input offsets are committed after everything they caused was acknowledged.
+
+A crash between the acknowledgement and the commit repeats events; a repeated event carries the same id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import errors as kafka_errors
+
+from daemon.delivery.base import Delivery, DeliveryAborted, Offsets
+from daemon.errors import FencedError
+
+CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
+
+
+class AtLeastOnce(Delivery):
+    """An idempotent producer of its own, and the offsets of the group's consumer.
+
+    ``commit_offsets`` is the consumer's blocking commit; ``name`` is the instance's.
+    """
+
+    commits_while_moving = False
+
+    def __init__(
+        self, new_producer: Callable[[], KafkaProducer], commit_offsets: CommitOffsets, *, name: str, timeout_s: float
+    ) -> None:
+        self._new_producer = new_producer
+        self._commit_offsets = commit_offsets
+        self._name = name
+        self._timeout_s = timeout_s
+        self._producer: KafkaProducer | None = None
+        self._sent: list[Any] = []
+
+    def open(self) -> None:
+        """Make the producer."""
+        self._producer = self._new_producer()
+
+    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Send now; :meth:`commit` waits for the acknowledgement."""
+        if self._producer is None:
+            raise DeliveryAborted("there is no producer")
+        try:
+            self._sent.append(self._producer.send(topic, key=key, value=value, headers=headers))
+        except kafka_errors.KafkaError as error:
+            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+
+    def commit(self, offsets: Offsets) -> None:
+        """Wait for the acknowledgements, then commit the offsets."""
+        if self._producer is None:
+            raise DeliveryAborted("there is no producer")
+        try:
+            self._producer.flush(self._timeout_s)
+            for future in self._sent:
+                future.get(self._timeout_s)
+            self._commit_offsets(
+                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+            )
+        except kafka_errors.FencedInstanceIdError as error:
+            raise FencedError(
+                f"another instance has taken the name {self._name!r}: give each instance its own kafka.instance"
+            ) from error
+        except kafka_errors.KafkaError as error:
+            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+        self._sent.clear()
+
+    def abort(self) -> None:
+        """Forget what was sent: it may repeat, under the same ids."""
+        self._sent.clear()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close(timeout=0)
+
+    def close(self) -> None:
+        """Release the producer."""
+        self.abort()

@@ -1,0 +1,62 @@
+"""The port through which results leave: what a delivery promises, whatever its guarantee."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import ClassVar
+
+from kafka import TopicPartition
+
+Offsets = Mapping[TopicPartition, int]
+"""Per input partition, the offset of the next frame to read: one past the last whose result is being delivered."""
+
+
+class DeliveryAborted(Exception):  # noqa: N818 - control flow, not an error for the user
+    """Nothing of what was sent since the last commit counts; the caller reads again from the committed offsets."""
+
+
+class Delivery(ABC):
+    """Sends records and commits input offsets; a context manager.
+
+    Owned by the line thread. The order of use: :meth:`open` before the first offset is read, then any number of
+    :meth:`send` and one :meth:`commit`, over and over. After :class:`DeliveryAborted` come :meth:`abort` and
+    :meth:`open`; then it is ready for use again, with nothing pending.
+    """
+
+    commits_while_moving: ClassVar[bool]
+    """Whether :meth:`commit` may be called inside a rebalance callback, where the consumer itself cannot be asked."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Get ready; fences a predecessor of the same name and ends what it left open, where the guarantee needs it."""
+
+    @abstractmethod
+    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        """Hand over a record that counts with the next commit. Raises DeliveryAborted."""
+
+    @abstractmethod
+    def commit(self, offsets: Offsets) -> None:
+        """Commit all that was sent, then or with it the input offsets.
+
+        Raises DeliveryAborted where the broker refused and reading again mends it, FencedError where another instance
+        has taken this one's name.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Give up all that was sent since the last commit, as far as the guarantee allows."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the clients. What was not committed is given up."""
+
+    def __enter__(self) -> Delivery:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

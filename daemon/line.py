@@ -1,0 +1,308 @@
+"""The line: reads frames, has them inspected, delivers what was found, and keeps the account.
+
+One thread owns the consumer, the delivery and the account. It never waits for one thing while another is due: with
+frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and a commit is the only call that
+may take longer, which the frames in the pipeline bridge.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from kafka import TopicPartition
+from kafka import errors as kafka_errors
+
+from daemon.accounting import Account, Tally
+from daemon.deadletters import dead_letter
+from daemon.delivery import Delivery, DeliveryAborted
+from daemon.errors import BrokerError, FencedError, UncommittedError
+from daemon.frames import Frame, FrameMeta
+from daemon.pipeline import Finished, Pipeline, Rejection
+from daemon.source import FrameSource
+from engines.results import Inspection
+
+log = structlog.get_logger(__name__)
+
+POLL_IDLE_S = 0.2
+"""Longest wait for a frame on an idle line: how long a stop may go unnoticed."""
+
+POLL_BUSY_S = 0.003
+"""Longest wait for a frame while others are being inspected: what polling may add to their latency."""
+
+MEMBERSHIP_S = 1.0
+"""With a full pipeline, how often the group hears that this instance is alive."""
+
+MOVE_S = 1.0
+"""How long partitions may be held back while the frames read from them are finished. Heartbeats rest meanwhile."""
+
+RETRY_S = 1.0
+"""Wait between attempts to start over while the broker does not answer."""
+
+MAX_PENDING_BYTES = 16 * 2**20
+"""Bytes of records that wait for one commit; dead letters carry whole frames."""
+
+MAX_TAKE = 32
+"""Frames taken from the consumer at once: few enough that a result never waits long behind them."""
+
+EncodeEvent = Callable[[FrameMeta, Inspection, int], tuple[bytes, list[tuple[str, bytes]]]]
+"""Value and headers of the event of a frame, its inspection and the time of it (ms since 1970, UTC)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinePolicy:
+    """What the line is told by the configuration. Times are in seconds."""
+
+    events_topic: str
+    dead_topic: str
+    publish_all: bool
+    publish_delay_s: float
+    commit_interval_s: float
+    commit_max_frames: int
+    max_message_bytes: int
+
+
+class Line:
+    """The run loop. The pipeline is open; it, the source and the delivery belong to the thread that runs the line."""
+
+    def __init__(
+        self,
+        source_of: Callable[[Callable[[], None], Callable[[], None]], FrameSource],
+        pipeline: Pipeline,
+        delivery: Delivery,
+        encode_event: EncodeEvent,
+        policy: LinePolicy,
+    ) -> None:
+        """``source_of`` makes the source from what to do before partitions move and after they were lost."""
+        self._source = source_of(self._before_move, self._after_loss)
+        self._pipeline = pipeline
+        self._delivery = delivery
+        self._encode_event = encode_event
+        self._policy = policy
+        self.account = Account()
+        self.commits = 0
+        self.aborts = 0
+        self._stop = threading.Event()
+        self._tally = Tally()
+        self._offsets: dict[TopicPartition, int] = {}
+        self._pending_bytes = 0
+        self._first_result_at: float | None = None
+        self._first_record_at: float | None = None
+        self._last_poll_at = time.monotonic()
+        self._last_frame_at = time.monotonic()
+        self._abort_due: str | None = None
+        self._waiting_for: str | None = "the line has not started"
+
+    # ------------------------------------------------------------------ seen from other threads
+
+    def stop(self) -> None:
+        """Ask the line to take no more frames, finish those in hand, commit and end."""
+        self._stop.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Frames taken whose verdicts are not committed yet."""
+        return self._pipeline.in_flight + self._tally.frames
+
+    def readiness(self) -> tuple[bool, str]:
+        """Whether frames are being taken or would be, and why not."""
+        if self._waiting_for is not None:
+            return False, self._waiting_for
+        silent = time.monotonic() - self._last_poll_at
+        if silent > 10 * MEMBERSHIP_S:
+            return False, f"the consumer was last polled {silent:.0f} s ago"
+        return True, "taking frames"
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self, until_idle_s: float | None = None) -> None:
+        """Run until :meth:`stop`, or until no frame has come for ``until_idle_s`` seconds; then drain and commit.
+
+        Raises FencedError, BrokerError, UncommittedError, and what ended the pipeline.
+        """
+        self._start_over(first=True)
+        self._source.open()
+        try:
+            while not self._stop.is_set() and not self._idle(until_idle_s):
+                self._guarded(self._step)
+            self._waiting_for = "the line is draining"
+            while self.in_flight:
+                self._guarded(self._drain)
+        finally:
+            self._source.close()
+        if not self.account.balances(0):
+            raise UncommittedError(f"the account does not add up: {self.account}")
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except DeliveryAborted as aborted:
+            log.warning("starting over from the committed offsets", reason=str(aborted))
+            self._start_over()
+        except kafka_errors.FencedInstanceIdError as error:
+            raise FencedError(
+                "another instance has joined the group under this name: give each instance its own kafka.instance"
+            ) from error
+        except kafka_errors.AuthorizationError as error:
+            raise BrokerError(f"the broker refused: {type(error).__name__}: {error}") from error
+        except kafka_errors.KafkaError as error:
+            log.warning("starting over after an error of the client", error=f"{type(error).__name__}: {error}")
+            self._start_over()
+
+    def _step(self) -> None:
+        if self._abort_due is not None:
+            raise DeliveryAborted(self._abort_due)
+        if self._pipeline.room >= MAX_TAKE:
+            busy = self._pipeline.in_flight > 0
+            self._take_in(self._source.poll(self._until_due(POLL_BUSY_S if busy else POLL_IDLE_S), MAX_TAKE))
+            self._hand_on(self._pipeline.take())
+        else:
+            self._hand_on(self._pipeline.take(self._until_due(MEMBERSHIP_S)))
+            if time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
+                self._take_in(self._source.keep_membership())
+        self._commit_if_due()
+
+    def _drain(self) -> None:
+        self._hand_on(self._pipeline.take(MEMBERSHIP_S))
+        if not self._pipeline.in_flight:
+            self._commit()
+
+    def _idle(self, until_idle_s: float | None) -> bool:
+        if until_idle_s is None or self.in_flight:
+            return False
+        return time.monotonic() - self._last_frame_at > until_idle_s
+
+    def _take_in(self, polled: list[tuple[Frame, int]]) -> None:
+        self._last_poll_at = time.monotonic()
+        if polled:
+            self._last_frame_at = self._last_poll_at
+            # Counted before they are put: a frame that is in flight and not taken would be one too many.
+            self.account.taken += len(polled)
+            for frame, epoch in polled:
+                self._pipeline.put(frame, epoch)
+
+    def _hand_on(self, finished: list[Finished]) -> None:
+        """Send what finished frames cause, in their order; frames that are no longer ours are returned."""
+        for item in finished:
+            meta = item.frame.meta
+            partition = TopicPartition(meta.topic, meta.partition)
+            if not self._source.owns(partition, item.epoch):
+                self.account.returned += 1
+                continue
+            if isinstance(item.outcome, Rejection):
+                self._bury(item, item.outcome)
+            else:
+                self._publish(item, item.outcome)
+            self._offsets[partition] = meta.offset + 1
+            if self._first_result_at is None:
+                self._first_result_at = time.monotonic()
+
+    def _bury(self, item: Finished, rejection: Rejection) -> None:
+        letter = dead_letter(item.frame, rejection, self._policy.max_message_bytes)
+        self._tally.dead[rejection.reason] += 1
+        self._send(self._policy.dead_topic, letter.key, letter.value, letter.headers)
+
+    def _publish(self, item: Finished, inspection: Inspection) -> None:
+        if inspection.defects:
+            self._tally.defective += 1
+        else:
+            self._tally.clean += 1
+        if inspection.defects or self._policy.publish_all:
+            meta = item.frame.meta
+            value, headers = self._encode_event(meta, inspection, item.inspected_at_ms)
+            self._send(self._policy.events_topic, meta.camera.encode(), value, headers)
+
+    def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+        # The tally counts the frame first: whatever fails from here on returns it.
+        self._delivery.send(topic, key, value, headers)
+        self._pending_bytes += len(value)
+        if self._first_record_at is None:
+            self._first_record_at = time.monotonic()
+
+    # ------------------------------------------------------------------ commits
+
+    def _due_in(self) -> float:
+        """Seconds until the next commit is due; infinite where nothing waits for one."""
+        if self._first_result_at is None:
+            return float("inf")
+        if self._tally.frames >= self._policy.commit_max_frames or self._pending_bytes >= MAX_PENDING_BYTES:
+            return 0.0
+        due = self._first_result_at + self._policy.commit_interval_s
+        if self._first_record_at is not None:
+            due = min(due, self._first_record_at + self._policy.publish_delay_s)
+        return max(0.0, due - time.monotonic())
+
+    def _until_due(self, longest_s: float) -> float:
+        return min(longest_s, self._due_in())
+
+    def _commit_if_due(self) -> None:
+        if self._due_in() <= 0:
+            self._commit()
+
+    def _commit(self) -> None:
+        if self._abort_due is not None:
+            raise DeliveryAborted(self._abort_due)
+        if not self._offsets:
+            return
+        self._delivery.commit(self._offsets)
+        self.account.commit(self._tally)
+        self.commits += 1
+        self._clear()
+
+    def _clear(self) -> None:
+        self._tally = Tally()
+        self._offsets = {}
+        self._pending_bytes = 0
+        self._first_result_at = None
+        self._first_record_at = None
+
+    def _start_over(self, *, first: bool = False) -> None:
+        """Give up what is not committed, and read again from the committed offsets.
+
+        Waits for a broker that does not answer; a refusal ends the line.
+        """
+        if not first:
+            self.aborts += 1
+        self.account.returned += self._tally.frames
+        self._clear()
+        self._abort_due = None
+        while True:
+            try:
+                self._delivery.abort()
+                self._delivery.open()
+                if not first:
+                    self._source.start_over()
+            except kafka_errors.AuthorizationError as error:
+                raise BrokerError(f"the broker refused: {type(error).__name__}: {error}") from error
+            except kafka_errors.KafkaError as error:
+                self._waiting_for = f"the broker does not answer ({type(error).__name__})"
+                log.warning("waiting for the broker", error=f"{type(error).__name__}: {error}")
+                if self._stop.wait(RETRY_S):
+                    raise UncommittedError(
+                        "stopped while the broker did not answer, frames stay uncommitted"
+                    ) from error
+            else:
+                self._waiting_for = None
+                return
+
+    # ------------------------------------------------------------------ called by the source inside its poll
+
+    def _before_move(self) -> None:
+        """Finish what was read from partitions that are about to move, and commit it, within a short time."""
+        if not self._delivery.commits_while_moving:
+            self._abort_due = "partitions move"
+            return
+        deadline = time.monotonic() + MOVE_S
+        try:
+            while self._pipeline.in_flight and (left := deadline - time.monotonic()) > 0:
+                self._hand_on(self._pipeline.take(left))
+            self._commit()
+        except DeliveryAborted as aborted:
+            # The client swallows what its callbacks raise; the loop raises it again.
+            self._abort_due = str(aborted)
+
+    def _after_loss(self) -> None:
+        self._abort_due = "the group gave this instance's partitions away"

@@ -1,0 +1,148 @@
+"""The source of frames: the consumer of the camera topic, what it owns, and what happens when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, Literal
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+
+from daemon.frames import Frame, frame_of
+
+log = structlog.get_logger(__name__)
+
+LEAVE_TIMEOUT_MS = 5_000
+"""Longest wait for the group to hear that this instance leaves; after it the session's timeout tells them."""
+
+
+class FrameSource:
+    """Reads frames and tells which of them still count.
+
+    Every assignment of a partition is an *epoch*. A frame carries the epoch in which it was read; once the partition
+    has moved, or reading has started over, the epoch is over and the frame belongs to whoever reads it next.
+
+    Owned by the line thread. The client runs the rebalance callbacks on its own thread, but only while the line thread
+    waits inside :meth:`poll` or :meth:`close`, so the two never run at the same time.
+    """
+
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        topic: str,
+        *,
+        start: Literal["earliest", "latest"],
+        before_move: Callable[[], None],
+        after_loss: Callable[[], None],
+    ) -> None:
+        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away."""
+        self._consumer = consumer
+        self._topic = topic
+        self._start = start
+        self._epochs: dict[TopicPartition, int] = {}
+        self._next_epoch = count(1)
+        self._before_move = before_move
+        self._after_loss = after_loss
+        self.rebalances = 0
+
+    def open(self) -> None:
+        """Join the group."""
+        self._consumer.subscribe([self._topic], listener=_Listener(self))
+
+    def close(self) -> None:
+        """Leave the group and release the consumer."""
+        self._consumer.close(autocommit=False, timeout_ms=LEAVE_TIMEOUT_MS)
+
+    def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
+        """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
+        polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
+        return [
+            (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
+        ]
+
+    def keep_membership(self) -> list[tuple[Frame, int]]:
+        """Poll without taking frames, so that the group does not count this instance as stuck.
+
+        A rebalance inside this poll may bring partitions that are not on hold yet; their frames are returned.
+        """
+        held = self._consumer.assignment()
+        self._consumer.pause(*held)
+        try:
+            return self.poll(0, 1)
+        finally:
+            self._consumer.resume(*(held & self._consumer.assignment()))
+
+    def owns(self, partition: TopicPartition, epoch: int) -> bool:
+        """Whether a frame that was read in this epoch is still this instance's to deliver."""
+        return self._epochs.get(partition) == epoch
+
+    @property
+    def partitions(self) -> list[TopicPartition]:
+        """The partitions that this instance owns."""
+        return sorted(self._epochs)
+
+    def membership(self) -> Any:
+        """The client's snapshot of this instance's membership of the group."""
+        return self._consumer.group_metadata()
+
+    def lag(self) -> dict[int, int]:
+        """Frames behind the end, by partition, as far as the last fetches tell."""
+        behind = {}
+        for partition in self._epochs:
+            end = self._consumer.highwater(partition)
+            if end is not None:
+                behind[partition.partition] = max(0, end - (self._consumer.position(partition) or 0))
+        return behind
+
+    def start_over(self) -> None:
+        """Read again from the committed offsets; every frame that was read before no longer counts."""
+        for partition in self._consumer.assignment():
+            self._epochs[partition] = next(self._next_epoch)
+            committed = self._consumer.committed(partition)
+            if committed is not None:
+                self._consumer.seek(partition, committed)
+            elif self._start == "earliest":
+                self._consumer.seek_to_beginning(partition)
+            else:
+                self._consumer.seek_to_end(partition)
+
+    # ------------------------------------------------------------------ called by the client inside poll and close
+
+    def _assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        self.rebalances += 1
+        for partition in partitions:
+            self._epochs[partition] = next(self._next_epoch)
+        log.info("partitions assigned", partitions=[partition.partition for partition in self.partitions])
+
+    def _revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        moving = sorted(partitions)
+        if not moving:
+            return
+        log.info("partitions move", partitions=[partition.partition for partition in moving])
+        self._before_move()
+        self._forget(moving)
+
+    def _lost(self, partitions: Iterable[TopicPartition]) -> None:
+        gone = sorted(partitions)
+        log.warning("partitions lost", partitions=[partition.partition for partition in gone])
+        self._forget(gone)
+        self._after_loss()
+
+    def _forget(self, partitions: list[TopicPartition]) -> None:
+        for partition in partitions:
+            self._epochs.pop(partition, None)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        self._source._assigned(assigned)
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self._source._revoked(revoked)
+
+    def on_partitions_lost(self, lost: Iterable[TopicPartition]) -> None:
+        self._source._lost(lost)
