@@ -35,10 +35,10 @@ def draw_tread(rng: Sampler, log: FloatImage) -> None:
     diamonds = rng.chance(0.65)
     height = _diamonds(rng) if diamonds else _studs(rng)
     height = cv2.GaussianBlur(height, (0, 0), rng.uniform(0.8, 2.0))
-    strength = rng.uniform(1.2, 3.0)
-    shading = relief(height, strength * rng.uniform(0.2, 1.0) * rng.sign(), strength * rng.uniform(-0.3, 0.5))
+    strength = rng.uniform(2.0, 4.5)
+    shading = relief(height, strength * rng.uniform(0.3, 1.0) * rng.sign(), strength * rng.uniform(-0.3, 0.5))
     log += np.clip(shading, -1.5, 0.5)
-    log += height * rng.uniform(-0.1, 0.25)
+    log += height * rng.uniform(-0.1, 0.15)
     log += height * rng.uniform(0.0, 0.12) * rng.texture("pebble")
 
 
@@ -46,7 +46,7 @@ def _diamonds(rng: Sampler) -> FloatImage:
     y, x = np.arange(HEIGHT, dtype=np.float32)[:, None], np.arange(WIDTH, dtype=np.float32)[None]
     pitch = rng.uniform(70, 140)
     slope = 1.0 / (pitch * rng.uniform(1.5, 2.8))
-    half, rim = rng.uniform(2.5, 7.0), rng.uniform(1.0, 3.0)
+    half, rim = rng.uniform(3.5, 9.0), rng.uniform(1.0, 3.0)
     across = (x + rng.uniform(0, pitch) + 2.0 * rng.field(2, 5)) / pitch
     height: FloatImage = np.zeros((HEIGHT, WIDTH), np.float32)
     for direction in (slope, -slope):
@@ -68,13 +68,13 @@ def _studs(rng: Sampler) -> FloatImage:
     return sheet.ink
 
 
-def paint(rng: Sampler, image: FloatImage) -> Mask:
-    """Spray a paint mark on `image` (grey levels, in place); return where paint lies, uint8 0/1 [256, 1600].
+def paint(rng: Sampler, image: FloatImage, left: float, right: float) -> Mask:
+    """Spray a mark between two columns of `image` (grey levels, in place); return where it lies, uint8 [256, 1600].
 
     Marks are strokes of merged blobs with a ragged rim, satellites, dashes flung outward, and dried puddles that are
     bright only along their rim.
     """
-    middle = rng.uniform(100, WIDTH - 100)
+    middle = rng.uniform(left, right)
     window = Window.around(middle, HEIGHT / 2, 420, HEIGHT / 2)
     sheet = Sheet(window)
     _strokes(rng, sheet, middle)

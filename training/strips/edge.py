@@ -21,25 +21,25 @@ class Steel:
     right: int = WIDTH
     rim: str | None = None
 
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
     def near_rim(self, rng: Sampler, spread: float) -> float:
         """Return an x on the steel within about `spread` pixels of the rim, or anywhere if no rim is in view."""
         if self.rim is None:
             return rng.uniform(self.left, self.right)
-        distance = min(RIM + 10 + abs(rng.normal(spread)), self.width - 1.0)
+        distance = min(RIM + 10 + abs(rng.normal(spread)), self.right - self.left - 1.0)
         return self.left + distance if self.rim == "left" else self.right - distance
 
 
-def draw_edge(rng: Sampler, image: FloatImage) -> Steel:
-    """Darken the part of `image` (grey levels, in place) beyond a random rim, and mark the rim."""
-    side = rng.choose(("left", "right"))
+def choose_edge(rng: Sampler) -> Steel:
+    """Return a strip whose rim is in view, on either side; seldom more than half of the frame lies beyond it."""
     beyond = int(rng.uniform(10, WIDTH * 0.55) if rng.chance(0.8) else rng.uniform(WIDTH * 0.55, WIDTH * 0.88))
-    rim = rng.uniform(-5, 5) * np.linspace(-1, 1, HEIGHT, dtype=np.float32) + rng.uniform(0, 1.2) * rng.curve(
-        HEIGHT, 12
-    )
+    return Steel(left=beyond, rim="left") if rng.chance(0.5) else Steel(right=WIDTH - beyond, rim="right")
+
+
+def draw_edge(rng: Sampler, image: FloatImage, steel: Steel) -> None:
+    """Darken the part of `image` (grey levels, in place) beyond the rim of `steel`, and mark the rim."""
+    side = steel.rim
+    beyond = steel.left if side == "left" else WIDTH - steel.right
+    rim = rng.uniform(-4, 4) * np.linspace(-1, 1, HEIGHT, dtype=np.float32) + rng.uniform(0, 0.4) * rng.curve(HEIGHT, 12)
     x = np.arange(WIDTH, dtype=np.float32)[None]
     depth = x - (beyond + rim[:, None]) if side == "left" else (WIDTH - beyond + rim[:, None]) - x
 
@@ -63,7 +63,6 @@ def draw_edge(rng: Sampler, image: FloatImage) -> Steel:
     gap = rng.uniform(1.0, 7.0)
     image *= cover
     image += (1.0 - cover) * gap
-    return Steel(left=beyond, rim=side) if side == "left" else Steel(right=WIDTH - beyond, rim=side)
 
 
 def _stain(rng: Sampler, depth: FloatImage) -> FloatImage:

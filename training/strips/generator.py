@@ -10,8 +10,8 @@ import numpy as np
 
 from training.strips.clutter import draw_specks, draw_tread, paint
 from training.strips.defects import marks, pits, streaks, torn
-from training.strips.edge import RIM, Steel, draw_edge
-from training.strips.labels import FAINT, Placed, faded, outline, strengthened
+from training.strips.edge import RIM, Steel, choose_edge, draw_edge
+from training.strips.labels import FAINT, Placed, faded, outline, visible
 from training.strips.lighting import lighting, mean_brightness
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage, Sampler
 from training.strips.stamp import Mask, Stamp
@@ -55,6 +55,9 @@ COUNTS: dict[int, tuple[float, ...]] = {
 
 # Distance from the coil's rim, in pixels, within which most marks of a class lie; None: anywhere.
 RIM_SPREAD: dict[int, float | None] = {1: 90.0, 2: 120.0, 3: None, 4: None}
+
+# A smaller remnant of a mark, in pixels of its core, is not drawn: it would no longer look like its class.
+SMALLEST_CORE_PX = {1: 60, 2: 60, 3: 350, 4: 1500}
 
 # A mark can fall on a painted, crowded or hidden place; then another is tried.
 TRIES_PER_MARK = 6
@@ -113,7 +116,7 @@ class StripGenerator:
         for _ in range(TRIES_PER_FRAME):
             scene = self._background(bool(wanted))
             # The largest first: small marks find a place beside large ones, not the other way round.
-            if all([self._draw_class(scene, number) for number in reversed(wanted)]):
+            if all(self._draw_class(scene, number) for number in reversed(wanted)):
                 strip = self._develop(scene)
                 if strip.classes == wanted:
                     return strip
@@ -129,11 +132,13 @@ class StripGenerator:
             kind = "tread"
         image = np.exp(log) * np.float32(mean_brightness(rng))
         allowed: Mask = np.ones((HEIGHT, WIDTH), np.uint8)
+        steel = choose_edge(rng) if rng.chance(0.42) else Steel()
         if rng.chance(0.12 if defective else 0.34):
             kind = "paint"
             for _ in range(rng.integer(1, 2)):
-                allowed &= 1 - paint(rng, image)
-        steel = draw_edge(rng, image) if rng.chance(0.42) else Steel()
+                allowed &= 1 - paint(rng, image, steel.left + 60, steel.right - 60)
+        if steel.rim is not None:
+            draw_edge(rng, image, steel)
         allowed[:, : steel.left + (RIM if steel.left else 0)] = 0
         allowed[:, steel.right - (RIM if steel.right < WIDTH else 0) :] = 0
         scene = _Scene(image, allowed, steel, kind, {})
@@ -160,9 +165,9 @@ class StripGenerator:
                 stamp = self._stamp(class_id, scene.steel)
                 # Half a mark, cut by paint or the rim, no longer looks like its class.
                 inside = np.count_nonzero(stamp.core & stamp.window.of(scene.allowed))
-                if inside < 60 or inside < 0.7 * np.count_nonzero(stamp.core):
+                if inside < SMALLEST_CORE_PX[class_id] or inside < 0.7 * np.count_nonzero(stamp.core):
                     continue
-                placed = strengthened(stamp, scene.image, scene.allowed)
+                placed = visible(stamp, scene.image, scene.allowed, self._rng.uniform(0.0, 0.8))
                 if placed is not None:
                     scene.put(stamp, placed)
                     stamp.window.of(core)[...] |= placed.core
@@ -188,8 +193,9 @@ class StripGenerator:
         image = scene.image
         if rng.chance(0.35):
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.6))
-        image = cv2.scaleAdd(rng.texture("grain"), rng.uniform(0.5, 2.0), image)
+        noise, strength = rng.texture("grain"), rng.uniform(0.5, 2.0)
+        levels = cv2.addWeighted(image, 1.0, noise, strength, 0.0, dtype=cv2.CV_8U)
         masks: Mask = np.zeros((len(CLASSES), HEIGHT, WIDTH), np.uint8)
         for number, core in scene.cores.items():
             masks[number - 1] = outline(core, number)
-        return Strip(np.clip(image, 0, 255).astype(np.uint8), masks, scene.kind)
+        return Strip(np.asarray(levels, np.uint8), masks, scene.kind)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage
-from training.strips.stamp import Mask, Stamp, Window
+from training.strips.stamp import Mask, Stamp, Window, threshold
 
 # Contrast, in standard deviations of the background's own fine detail: a defect has at least VISIBLE; a clean mark
 # stays below FAINT. Nothing is drawn in between, where people would not agree.
@@ -18,10 +18,12 @@ FAINT = 0.55
 # Grey levels added to the background's detail: no camera shows less.
 NOISE_FLOOR = 2.0
 
+MOST_GAIN = 2.2
+
 # Annotators outline a group of marks together and with a margin; sizes in pixels, (across, down).
-GROUP = {1: (23, 31), 2: (15, 41), 3: (21, 31), 4: (31, 31)}
-MARGIN = {1: (9, 11), 2: (13, 11), 3: (11, 9), 4: (9, 9)}
-SMALLEST_REGION_PX = 150
+GROUP = {1: (22, 30), 2: (18, 42), 3: (26, 38), 4: (30, 30)}
+MARGIN = {1: (10, 10), 2: (14, 10), 3: (10, 10), 4: (10, 10)}
+SMALLEST_REGION_PX = {1: 150, 2: 150, 3: 400, 4: 800}
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ def _contrast(image: FloatImage, window: Window, after: FloatImage, core: Mask) 
     if not core.any():
         return 0.0
     wider = Window(
-        max(0, window.left - 24), max(0, window.top - 24), min(WIDTH, window.right + 24), min(HEIGHT, window.bottom + 24)
+        left=max(0, window.left - 24),
+        top=max(0, window.top - 24),
+        right=min(WIDTH, window.right + 24),
+        bottom=min(HEIGHT, window.bottom + 24),
     )
     around = np.minimum(wider.of(image), 255.0)
     detail = cv2.blur(around - cv2.blur(around, (15, 15)), (3, 3))
@@ -56,15 +61,18 @@ def _contrast(image: FloatImage, window: Window, after: FloatImage, core: Mask) 
     return float(change[core > 0].mean() / (detail.std() + NOISE_FLOOR))
 
 
-def strengthened(stamp: Stamp, image: FloatImage, allowed: Mask, most: float = 2.2) -> Placed | None:
-    """Render `stamp` so that it is VISIBLE, amplified up to `most` times if the background demands it, else None."""
+def visible(stamp: Stamp, image: FloatImage, allowed: Mask, weakness: float) -> Placed | None:
+    """Render `stamp` so that it is VISIBLE, or return None where the background hides it.
+
+    `weakness` runs from 0 (as drawn) to 1 (toned down until only just visible). A stamp that is too weak for its
+    place is amplified, at most MOST_GAIN times.
+    """
     placed = render(stamp, image, allowed)
-    if placed.contrast >= VISIBLE:
-        return placed
-    gain = 1.1 * VISIBLE / max(placed.contrast, 1e-6)
-    if gain > most:
+    least = 1.1 * VISIBLE / max(placed.contrast, 1e-6)
+    if least > MOST_GAIN:
         return None
-    placed = render(replace(stamp, shading=stamp.shading * np.float32(gain)), image, allowed)
+    gain = np.float32(least if least > 1.0 else 1.0 - weakness * (1.0 - least))
+    placed = render(replace(stamp, shading=stamp.shading * gain), image, allowed)
     return placed if placed.contrast >= VISIBLE else None
 
 
@@ -86,10 +94,12 @@ def outline(core: Mask, class_id: int) -> Mask:
     result: Mask = np.zeros_like(core)
     if not rows.size:
         return result
-    # Pad so that closing does not eat into marks that run out of the frame.
-    pad = 48
-    left, right = max(0, int(columns[0]) - pad), min(WIDTH, int(columns[-1]) + pad + 1)
-    part = cv2.copyMakeBorder(core[:, left:right], pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+    # Half the resolution is as good for outlines this coarse. The padding keeps closing from eating into marks that
+    # run out of the frame.
+    pad = 24
+    left, right = max(0, int(columns[0]) - 48) // 2 * 2, min(WIDTH, (int(columns[-1]) + 50) // 2 * 2)
+    half = cv2.resize(core[:, left:right] * 255, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    part = cv2.copyMakeBorder(threshold(half, 0), pad, pad, pad, pad, cv2.BORDER_REPLICATE)
     part = cv2.morphologyEx(part, cv2.MORPH_CLOSE, _ellipse(GROUP[class_id]))
     part = cv2.dilate(part, _ellipse(MARGIN[class_id]))
     part = part[pad:-pad, pad:-pad]
@@ -98,10 +108,13 @@ def outline(core: Mask, class_id: int) -> Mask:
     cv2.drawContours(filled, shapes, -1, 1, cv2.FILLED)
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(filled, connectivity=8)
     kept = np.zeros(count, np.uint8)
-    kept[1:] = stats[1:, cv2.CC_STAT_AREA] >= SMALLEST_REGION_PX
-    result[:, left:right] = kept[numbers]
+    kept[1:] = stats[1:, cv2.CC_STAT_AREA] >= SMALLEST_REGION_PX[class_id] / 4
+    grown = cv2.resize(kept[numbers] * np.float32(1), (right - left, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    result[:, left:right] = threshold(grown, 0.5)
     return result
 
 
 def _ellipse(size: tuple[int, int]) -> Mask:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, size).astype(np.uint8)
+    """Return an ellipse of `size` pixels (across, down) for masks of half the resolution."""
+    across, down = size
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across // 2 | 1, down // 2 | 1)).astype(np.uint8)

@@ -15,7 +15,7 @@ STEP = 8
 
 def mean_brightness(rng: Sampler) -> float:
     """Return the strip's typical grey level, log-normal about the middle of the lower half of the range."""
-    return min(max(88.0 * math.exp(rng.normal(0.22)), 45.0), 150.0)
+    return min(max(86.0 * math.exp(rng.normal(0.2)), 45.0), 135.0)
 
 
 def lighting(rng: Sampler) -> FloatImage:
@@ -23,9 +23,9 @@ def lighting(rng: Sampler) -> FloatImage:
     rows, columns = HEIGHT // STEP, WIDTH // STEP
     y = np.linspace(-0.5, 0.5, rows, dtype=np.float32)[:, None]
     x = np.linspace(-0.5, 0.5, columns, dtype=np.float32)[None]
-    light = math.log(rng.uniform(1.15, 2.2)) * y
+    light = math.log(rng.uniform(1.1, 1.85)) * y
     spot = ((x - rng.uniform(-0.35, 0.35)) / rng.uniform(0.15, 0.4)) ** 2
-    light = light + rng.uniform(0.0, 0.75) * np.exp(-spot) * (0.6 + 0.8 * y)
+    light = light + rng.uniform(0.0, 0.65) * np.exp(-spot) * (0.6 + 0.8 * y)
     light = light - rng.uniform(0.0, 1.2) * x * x + rng.uniform(-0.3, 0.3) * x
     light = light + rng.uniform(0.02, 0.10) * rng.field(2, rng.integer(3, 7), rows, columns)
     return cv2.resize(light.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)

@@ -61,6 +61,7 @@ class Sampler:
         return sheet
 
     def uniform(self, low: float, high: float) -> float:
+        """Return a number between `low` and `high`."""
         return float(self._rng.uniform(low, high))
 
     def integer(self, low: int, high: int) -> int:
@@ -68,9 +69,11 @@ class Sampler:
         return int(self._rng.integers(low, high + 1))
 
     def normal(self, scale: float = 1.0) -> float:
+        """Return a normal number of mean 0 and standard deviation `scale`."""
         return float(self._rng.standard_normal()) * scale
 
     def chance(self, probability: float) -> bool:
+        """Return True with the given probability."""
         return bool(self._rng.random() < probability)
 
     def sign(self, positive: float = 0.5) -> int:

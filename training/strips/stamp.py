@@ -31,6 +31,7 @@ class Window:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.bottom - self.top, self.right - self.left
 
     def of(self, image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -63,7 +64,7 @@ class Sheet:
 
     def _fixed(self, x: float, y: float) -> tuple[int, int]:
         scale = 1 << self.SHIFT
-        return int(round((x - self.window.left) * scale)), int(round((y - self.window.top) * scale))
+        return round((x - self.window.left) * scale), round((y - self.window.top) * scale)
 
     def ellipse(self, x: float, y: float, a: float, b: float, angle: float = 0.0, value: float = 1.0) -> None:
         """Fill an ellipse with half axes a (before turning: along x) and b, in pixels, turned by `angle` degrees."""

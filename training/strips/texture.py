@@ -11,15 +11,16 @@ import cv2
 import numpy as np
 
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage, Sampler
+from training.strips.stamp import shifted
 
 
 def add_columns(rng: Sampler, log: FloatImage) -> None:
     """Streaks along the rolling direction: soft at every width, so that none could pass for a scratch."""
-    profile = (
-        rng.uniform(0.0, 0.07) * rng.curve(WIDTH, 60)
-        + rng.uniform(0.0, 0.035) * rng.curve(WIDTH, 14)
-        + rng.uniform(0.0, 0.03) * rng.curve(WIDTH, 3)
-        + rng.uniform(0.0, 0.022) * rng.curve(WIDTH, 1)
+    streaked = rng.uniform(0.0, 1.0)
+    profile = rng.uniform(0.02, 0.10) * rng.curve(WIDTH, 60) + streaked * (
+        rng.uniform(0.0, 0.04) * rng.curve(WIDTH, 14)
+        + rng.uniform(0.0, 0.035) * rng.curve(WIDTH, 3)
+        + rng.uniform(0.0, 0.03) * rng.curve(WIDTH, 0.8)
     )
     if rng.chance(0.4):
         steps = np.zeros(WIDTH, np.float32)
@@ -28,19 +29,20 @@ def add_columns(rng: Sampler, log: FloatImage) -> None:
             steps[left : left + rng.integer(20, 500)] += rng.uniform(-0.12, 0.12)
         profile = profile + cv2.blur(steps[None], (rng.integer(3, 25), 1))[0]
     log += profile.astype(np.float32)
-    cv2.scaleAdd(rng.texture("hairline"), rng.uniform(0.0, 0.03), log, dst=log)
-    cv2.scaleAdd(rng.texture("drape"), rng.uniform(0.0, 0.05), log, dst=log)
+    cv2.scaleAdd(rng.texture("hairline"), streaked * rng.uniform(0.0, 0.04), log, dst=log)
+    cv2.scaleAdd(rng.texture("drape"), streaked * rng.uniform(0.0, 0.06), log, dst=log)
     if rng.chance(0.5):
         cv2.scaleAdd(rng.texture("curtain"), rng.uniform(0.0, 0.06), log, dst=log)
 
 
 def add_grain(rng: Sampler, log: FloatImage) -> None:
     """Fine roughness; stronger in some parts of the strip than in others."""
-    grain = rng.uniform(0.01, 0.045) * rng.texture("grain")
-    cv2.scaleAdd(rng.texture("fine"), rng.uniform(0.0, 0.06), grain, dst=grain)
+    grain = rng.uniform(0.025, 0.085) * rng.texture("grain")
+    cv2.scaleAdd(rng.texture("fine"), rng.uniform(0.0, 0.08), grain, dst=grain)
     for name, probability, most in (
-        ("ripple", 0.6, 0.035),
-        ("bristle", 0.4, 0.03),
+        ("ripple", 0.6, 0.05),
+        ("dash", 0.4, 0.05),
+        ("bristle", 0.35, 0.04),
         ("pebble", 0.3, 0.03),
     ):
         if rng.chance(probability):
@@ -60,9 +62,10 @@ def add_sparkle(rng: Sampler, log: FloatImage) -> None:
     specks = rng.texture(rng.choose(("grain", "fine", "dash")))
     density = rng.uniform(-1.0, 0.8) + rng.field(rng.integer(1, 3), rng.integer(3, 12))
     density += rng.uniform(0.0, 0.8) * rng.curve(WIDTH, rng.uniform(5, 40))
+    density += rng.uniform(-0.3, 0.8) * np.linspace(-1, 1, HEIGHT, dtype=np.float32)[:, None]
     density = np.clip(density, 0.0, 1.6)
-    peaks = cv2.threshold(specks, rng.uniform(2.0, 3.1), 0, cv2.THRESH_TOZERO)[1]
-    bright = np.minimum(peaks * rng.uniform(0.08, 0.32), 0.9)
+    level = rng.uniform(1.2, 3.0)
+    bright = np.clip((specks - level) * rng.uniform(0.25, 0.8), 0.0, 0.9)
     log += bright * density
     if rng.chance(0.4):
         hollows = cv2.threshold(-specks, rng.uniform(2.5, 3.3), 0, cv2.THRESH_TOZERO)[1]
@@ -72,10 +75,11 @@ def add_sparkle(rng: Sampler, log: FloatImage) -> None:
 def add_scale(rng: Sampler, log: FloatImage) -> None:
     """Thin oxide in flame-shaped tongues along the rolling direction: sharp edges, small contrast, widespread."""
     pattern = rng.texture(rng.choose(("flame", "drape", "curtain"), (3, 2, 1))) + 0.45 * rng.texture("flame")
+    cv2.scaleAdd(rng.texture("bristle"), rng.uniform(0.0, 0.45), pattern, dst=pattern)
     cv2.scaleAdd(rng.texture("fine"), rng.uniform(0.0, 0.25), pattern, dst=pattern)
     pattern += rng.uniform(0.3, 1.2) * rng.curve(WIDTH, rng.uniform(30, 120))
-    cv2.scaleAdd(rng.field(2, 4), rng.uniform(0.0, 0.6), pattern, dst=pattern)
-    cover = np.clip((pattern - rng.uniform(-0.3, 1.6)) / rng.uniform(0.08, 0.6), 0.0, 1.0)
+    cv2.scaleAdd(rng.field(3, 6), rng.uniform(0.2, 1.0), pattern, dst=pattern)
+    cover = np.clip((pattern - rng.uniform(-0.3, 1.6)) / rng.uniform(0.1, 0.8), 0.0, 1.0)
     cv2.scaleAdd(cover, rng.uniform(0.08, 0.28) * rng.sign(), log, dst=log)
 
 
@@ -96,8 +100,11 @@ def add_waves(rng: Sampler, log: FloatImage) -> None:
     bend = rng.uniform(3, 14) * rng.field(3, 9)
     phase = (y + bend + rng.uniform(-0.06, 0.06) * x) * (2 * math.pi / rng.uniform(6, 22))
     cv2.scaleAdd(rng.texture("wisp"), rng.uniform(0.2, 1.2), phase, dst=phase)
-    crests = np.exp(rng.uniform(0.5, 1.8) * (np.sin(phase) - 1.0)) - 0.4
-    strength = np.clip(rng.field(3, 6) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * rng.uniform(0.015, 0.07)
+    waves = np.sin(phase)
+    crests = np.exp(rng.uniform(0.5, 1.8) * (waves - 1.0)) - 0.4
+    if rng.chance(0.5):  # lit from one side: the crest falls off steeply into a dark line
+        crests -= rng.uniform(0.4, 1.0) * np.maximum(shifted(waves, 0, rng.sign() * 2) - 0.5, 0.0)
+    strength = np.clip(rng.field(3, 6) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * rng.uniform(0.02, 0.10)
     log += crests * strength * (1.0 + rng.uniform(0.0, 0.5) * rng.texture("ripple"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.strips.sampler import HEIGHT, FloatImage, Sampler
-from training.strips.stamp import Stamp, Window, threshold
+from training.strips.stamp import Mask, Stamp, Window
 
 
 def hairline(rng: Sampler, x: float, y: float) -> Stamp:
@@ -37,7 +37,8 @@ def pair(rng: Sampler, x: float, y: float) -> Stamp:
 
 def _line(
     rng: Sampler, window: Window, x: float, y: float, half_height: float, sign: int
-) -> tuple[FloatImage, np.ndarray[tuple[int, ...], np.dtype[np.uint8]]]:
+) -> tuple[FloatImage, Mask]:
+    """Return the shading and the core of one tapering line about (x, y)."""
     xs, ys = window.grid()
     rows = ys.size
     middle = x + rng.uniform(-0.04, 0.04) * (ys - y) + rng.uniform(0.2, 0.9) * rng.curve(rows, 20)[:, None]
@@ -46,9 +47,9 @@ def _line(
     width = rng.uniform(0.8, 1.5)
     line = np.exp(-(((xs - middle) / width) ** 2)) * strength
     flank = np.exp(-(((xs - middle - rng.sign() * (width + 1.6)) / (width * 1.1)) ** 2)) * strength
-    shading = sign * rng.uniform(0.5, 1.0) * (line - rng.uniform(0.3, 0.7) * flank)
-    core = threshold(np.abs(xs - middle), 0.0) * ((np.abs(xs - middle) < 2.2) & (taper > 0.2))
+    shading = sign * rng.uniform(0.5, 1.0) * (line - rng.uniform(0.15, 0.7) * flank)
+    core = (np.abs(xs - middle) < 2.2) & (taper > 0.2)
     return shading.astype(np.float32), core.astype(np.uint8)
 
 
-REPERTOIRE = ((hairline, 0.65), (pair, 0.35))
+REPERTOIRE = ((hairline, 0.75), (pair, 0.25))

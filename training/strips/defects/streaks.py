@@ -11,7 +11,7 @@ from training.strips.sampler import HEIGHT, Sampler
 from training.strips.stamp import Sheet, Stamp, Window, relief, shifted, spread, threshold
 
 
-def streak(rng: Sampler, x: float, y: float) -> Stamp:
+def streak(rng: Sampler, x: float, _y: float) -> Stamp:
     """One to four dark (seldom bright) lines down the strip; each leaves the frame at the top, the bottom or both."""
     count = rng.choose((1, 2, 3, 4), (4, 3, 2, 1))
     reach = 0.0 if count == 1 else rng.uniform(8, 30)
@@ -21,17 +21,13 @@ def streak(rng: Sampler, x: float, y: float) -> Stamp:
     dark = rng.chance(0.85)
     lean = rng.uniform(-0.08, 0.08)
     for _ in range(count):
-        start, end = 0.0, float(HEIGHT)
+        inside = np.ones_like(ys)
         if rng.chance(0.35):
-            start, end = (0.0, rng.uniform(120, 230)) if rng.chance(0.5) else (rng.uniform(26, 136), float(HEIGHT))
+            length = rng.uniform(120, 230)
+            inside = np.clip((length - (ys if rng.chance(0.5) else HEIGHT - ys)) / 25.0, 0.0, 1.0)
         middle = x + rng.uniform(-reach, reach) + lean * (ys - HEIGHT / 2)
         middle = middle + rng.uniform(0.0, 0.8) * rng.curve(HEIGHT, 30)[:, None]
         width = spread(rng, 1.3, 5.0)
-        inside = np.clip(np.minimum(ys - start, end - ys) / 12.0 + 1.0 * ((start > 0) + (end < HEIGHT) == 0), 0.0, 1.0)
-        if start == 0.0:
-            inside = np.clip((end - ys) / 25.0, 0.0, 1.0) if end < HEIGHT else np.ones_like(ys)
-        else:
-            inside = np.clip((ys - start) / 25.0, 0.0, 1.0)
         strength = np.clip(1.0 + rng.uniform(0.0, 0.35) * rng.curve(HEIGHT, 10)[:, None], 0.4, 1.6) * inside
         line = np.exp(-(np.abs((xs - middle) / width) ** 3)) * strength
         shading += (-rng.uniform(0.4, 1.0) if dark else rng.uniform(0.35, 0.7)) * line.astype(np.float32)
@@ -49,7 +45,7 @@ def splash(rng: Sampler, x: float, y: float) -> Stamp:
     runs = runs + rng.uniform(0.2, 0.6) * rng.texture("wisp", *window.shape)
     runs += rng.uniform(0.3, 0.8) * rng.texture("hairline", *window.shape) + 0.3 * rng.texture("fine", *window.shape)
     runs /= runs.std() + 1e-6
-    cover = np.clip((runs + rng.uniform(2.6, 3.8) * body - 2.3) / rng.uniform(0.15, 0.5), 0.0, 1.0) * (body > 0.12)
+    cover = np.clip((runs + rng.uniform(2.6, 3.8) * body - 2.3) / rng.uniform(0.2, 0.9), 0.0, 1.0) * (body > 0.18)
     shading = -rng.uniform(0.6, 1.3) * cover.astype(np.float32)
     core = cv2.morphologyEx(threshold(cover, 0.5), cv2.MORPH_CLOSE, np.ones((15, 11), np.uint8))
     core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((9, 7), np.uint8))
@@ -73,6 +69,9 @@ def trail(rng: Sampler, x: float, y: float) -> Stamp:
     strength = rng.uniform(1.0, 2.2)
     shading = relief(height, strength * rng.uniform(-0.8, 0.8), strength * rng.sign(0.7) * rng.uniform(0.4, 1.0))
     shading -= rng.uniform(0.2, 0.7) * height + rng.uniform(0.05, 0.3) * shadow.soft(3.0)
+    if rng.chance(0.4):  # torn bright flakes between the pits
+        flakes = np.maximum(rng.texture("fine", *window.shape) - 0.9, 0.0)
+        shading += rng.uniform(0.3, 0.8) * flakes * np.minimum(shadow.soft(2.0), 1.0)
     return Stamp(window, np.clip(shading, -1.5, 0.9), threshold(shadow.ink, 0.5))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 
 from training.strips.sampler import FloatImage, Sampler
@@ -18,13 +19,24 @@ def _patch(rng: Sampler, x: float, y: float) -> tuple[Window, FloatImage]:
     level = 1.0 - ((xs - x) / half_width) ** 2 - ((ys - y) / half_height) ** 2
     level = level + rng.uniform(0.15, 0.5) * rng.texture("cloud", *window.shape)
     level += rng.uniform(0.05, 0.2) * rng.texture("lump", *window.shape)
-    return window, np.clip(level / rng.uniform(0.04, 0.25), 0.0, 1.0).astype(np.float32)
+    cover = np.clip(level / rng.uniform(0.05, 0.5), 0.0, 1.0).astype(np.float32)
+    # One patch, no islands: those would be too small for their class.
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(threshold(cover, 0.0))
+    return window, cover * (parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))) if len(stats) > 1 else cover
+
+
+def _coarse(rng: Sampler, window: Window, zoom: float) -> FloatImage:
+    """Return the texture "cloud", `zoom` times as coarse, for a window."""
+    height, width = window.shape
+    small = rng.texture("cloud", int(height / zoom) + 1, int(width / zoom) + 1)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def rough(rng: Sampler, x: float, y: float) -> Stamp:
     """A patch of coarse lumps and hollows."""
     window, cover = _patch(rng, x, y)
-    height = rng.uniform(4, 9) * rng.texture("cloud", *window.shape)
+    zoom = spread(rng, 0.8, 2.2)
+    height = rng.uniform(4, 9) * zoom * _coarse(rng, window, zoom)
     height = height + rng.uniform(1.5, 3.0) * rng.texture("lump", *window.shape)
     height += rng.uniform(0.1, 0.7) * rng.texture("pebble", *window.shape) + 4.0
     strength = rng.uniform(0.25, 0.5)
@@ -36,9 +48,10 @@ def rough(rng: Sampler, x: float, y: float) -> Stamp:
 def torn(rng: Sampler, x: float, y: float) -> Stamp:
     """Overlapping lips of torn scale: ridges with one dark, deep side."""
     window, cover = _patch(rng, x, y)
-    folds = np.abs(rng.texture("cloud", *window.shape) + 0.25 * rng.texture("lump", *window.shape))
+    zoom = spread(rng, 0.8, 2.5)
+    folds = np.abs(_coarse(rng, window, zoom) + 0.25 * rng.texture("lump", *window.shape))
     lips = np.clip(1.0 - rng.uniform(1.2, 2.2) * folds, 0.0, 1.0)
-    height = rng.uniform(4, 8) * lips + rng.uniform(0.6, 1.6) * rng.texture("lump", *window.shape)
+    height = rng.uniform(4, 8) * zoom * lips + rng.uniform(0.6, 1.6) * rng.texture("lump", *window.shape)
     height += rng.uniform(0.1, 0.6) * rng.texture("pebble", *window.shape) + 3.0
     strength = rng.uniform(0.3, 0.55)
     shading = relief(height * cover, strength * rng.uniform(-0.7, 0.7), strength * rng.sign(0.6))
