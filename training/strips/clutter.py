@@ -33,8 +33,8 @@ def draw_specks(rng: Sampler, log: FloatImage) -> None:
 def draw_tread(rng: Sampler, log: FloatImage) -> None:
     """Emboss tread plate: crossing bars (diamonds) or short lens-shaped studs in two directions."""
     diamonds = rng.chance(0.65)
-    height = _diamonds(rng) if diamonds else _studs(rng)
-    height = cv2.GaussianBlur(height, (0, 0), rng.uniform(0.8, 2.0))
+    drawn = _diamonds(rng) if diamonds else _studs(rng)
+    height = np.asarray(cv2.GaussianBlur(drawn, (0, 0), rng.uniform(0.8, 2.0)), np.float32)
     strength = rng.uniform(2.0, 4.5)
     shading = relief(height, strength * rng.uniform(0.3, 1.0) * rng.sign(), strength * rng.uniform(-0.3, 0.5))
     log += np.clip(shading, -1.5, 0.5)
@@ -131,8 +131,8 @@ def _strokes(rng: Sampler, sheet: Sheet, middle: float) -> None:
 def _dry(rng: Sampler, patch: FloatImage, ink: FloatImage) -> FloatImage:
     """Darken the inside of puddles in `patch` in place; return the ink that stays bright: their rims."""
     side = rng.integer(3, 7)
-    inside = cv2.erode(threshold(ink, 0.5), np.ones((side, side), np.uint8)).astype(np.float32)
-    inside = cv2.GaussianBlur(inside, (0, 0), 1.4)
+    eroded = cv2.erode(threshold(ink, 0.5), np.ones((side, side), np.uint8)).astype(np.float32)
+    inside = np.asarray(cv2.GaussianBlur(eroded, (0, 0), 1.4), np.float32)
     inside *= np.clip(0.8 + rng.uniform(0.1, 0.7) * rng.texture("pebble", *patch.shape), 0.0, 1.3)
     if rng.chance(0.6):
         inside *= threshold(rng.field(8, 20, *patch.shape), rng.uniform(-0.5, 0.8))

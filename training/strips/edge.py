@@ -39,7 +39,8 @@ def draw_edge(rng: Sampler, image: FloatImage, steel: Steel) -> None:
     """Darken the part of `image` (grey levels, in place) beyond the rim of `steel`, and mark the rim."""
     side = steel.rim
     beyond = steel.left if side == "left" else WIDTH - steel.right
-    rim = rng.uniform(-4, 4) * np.linspace(-1, 1, HEIGHT, dtype=np.float32) + rng.uniform(0, 0.4) * rng.curve(HEIGHT, 12)
+    rim = rng.uniform(-4, 4) * np.linspace(-1, 1, HEIGHT, dtype=np.float32)
+    rim += rng.uniform(0, 0.4) * rng.curve(HEIGHT, 12)
     x = np.arange(WIDTH, dtype=np.float32)[None]
     depth = x - (beyond + rim[:, None]) if side == "left" else (WIDTH - beyond + rim[:, None]) - x
 
@@ -74,4 +75,5 @@ def _stain(rng: Sampler, depth: FloatImage) -> FloatImage:
     cover = np.clip((pattern + closeness - rng.uniform(1.2, 2.6)) / rng.uniform(0.1, 0.5), 0.0, 1.0)
     cover *= np.clip((240.0 - depth) / 80.0, 0.0, 1.0)
     strength = -rng.uniform(0.1, 0.4) if rng.chance(0.65) else rng.uniform(0.1, 0.3)
-    return np.exp(strength * cover).astype(np.float32)
+    factor: FloatImage = np.exp(strength * cover).astype(np.float32)
+    return factor

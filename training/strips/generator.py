@@ -176,7 +176,7 @@ class StripGenerator:
             return False
         scene.cores[class_id] = core
         # Marks of different classes keep apart: an overlap would have no single right answer.
-        scene.allowed &= 1 - cv2.dilate(core, np.ones((41, 41), np.uint8))
+        scene.allowed[cv2.dilate(core, np.ones((41, 41), np.uint8)) > 0] = 0
         return True
 
     def _draw_faint(self, scene: _Scene) -> None:
@@ -192,7 +192,7 @@ class StripGenerator:
         rng = self._rng
         image = scene.image
         if rng.chance(0.35):
-            image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.6))
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 0.6)), np.float32)
         noise, strength = rng.texture("grain"), rng.uniform(0.5, 2.0)
         levels = cv2.addWeighted(image, 1.0, noise, strength, 0.0, dtype=cv2.CV_8U)
         masks: Mask = np.zeros((len(CLASSES), HEIGHT, WIDTH), np.uint8)

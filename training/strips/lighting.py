@@ -28,4 +28,5 @@ def lighting(rng: Sampler) -> FloatImage:
     light = light + rng.uniform(0.0, 0.65) * np.exp(-spot) * (0.6 + 0.8 * y)
     light = light - rng.uniform(0.0, 1.2) * x * x + rng.uniform(-0.3, 0.3) * x
     light = light + rng.uniform(0.02, 0.10) * rng.field(2, rng.integer(3, 7), rows, columns)
-    return cv2.resize(light.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    enlarged = cv2.resize(light.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, np.float32)

@@ -40,7 +40,8 @@ TEXTURES: dict[str, tuple[float, float]] = {
 
 def standardise(values: FloatImage) -> FloatImage:
     """Return `values` shifted and scaled to mean 0 and standard deviation 1."""
-    return ((values - values.mean()) / (values.std() + 1e-9)).astype(np.float32)
+    standard: FloatImage = (values - values.mean()) / (values.std() + np.float32(1e-9))
+    return standard
 
 
 class Sampler:
@@ -55,8 +56,9 @@ class Sampler:
         step_x, step_y = max(1, int(scale_x / 2)), max(1, int(scale_y / 2))
         shape = (SHEET_HEIGHT // step_y + 1, SHEET_WIDTH // step_x + 1)
         noise = self._rng.standard_normal(shape, dtype=np.float32)
-        noise = cv2.GaussianBlur(noise, (0, 0), scale_x / step_x, sigmaY=scale_y / step_y)
-        sheet = standardise(cv2.resize(noise, (SHEET_WIDTH, SHEET_HEIGHT), interpolation=cv2.INTER_CUBIC))
+        smooth = cv2.GaussianBlur(noise, (0, 0), scale_x / step_x, sigmaY=scale_y / step_y)
+        enlarged = cv2.resize(smooth, (SHEET_WIDTH, SHEET_HEIGHT), interpolation=cv2.INTER_CUBIC)
+        sheet = standardise(np.asarray(enlarged, np.float32))
         sheet.flags.writeable = False
         return sheet
 
@@ -94,9 +96,10 @@ class Sampler:
     def curve(self, length: int, scale: float) -> FloatImage:
         """Return standard normal noise, float32 [length], smoothed over about `scale` samples."""
         noise = self._rng.standard_normal((1, length), dtype=np.float32)
-        return standardise(cv2.GaussianBlur(noise, (0, 0), scale))[0]
+        smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), scale), np.float32)
+        return standardise(smooth[0])
 
     def field(self, rows: int, columns: int, height: int = HEIGHT, width: int = WIDTH) -> FloatImage:
         """Return a smooth field, float32 [height, width], through rows x columns standard normal knots."""
         knots = self._rng.standard_normal((rows, columns), dtype=np.float32)
-        return cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC)
+        return np.asarray(cv2.resize(knots, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)

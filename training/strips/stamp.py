@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage, Sampler
 
 Mask = npt.NDArray[np.uint8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Window:
         """Height and width in pixels."""
         return self.bottom - self.top, self.right - self.left
 
-    def of(self, image: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def of(self, image: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
         """Return this window's view of an array [..., 256, 1600]."""
         return image[..., self.top : self.bottom, self.left : self.right]
 
@@ -81,7 +83,7 @@ class Sheet:
 
     def soft(self, scale: float) -> FloatImage:
         """Return the ink blurred by a Gaussian of `scale` pixels."""
-        return cv2.GaussianBlur(self.ink, (0, 0), scale)
+        return np.asarray(cv2.GaussianBlur(self.ink, (0, 0), scale), np.float32)
 
 
 def relief(height: FloatImage, toward_x: float, toward_y: float) -> FloatImage:
@@ -103,7 +105,7 @@ def shifted(image: FloatImage, right: int, down: int) -> FloatImage:
     return moved
 
 
-def threshold(values: npt.NDArray[np.generic], level: float) -> Mask:
+def threshold(values: npt.NDArray[np.floating | np.integer], level: float) -> Mask:
     """Return 1 where `values` exceeds `level`, else 0."""
     return (values > level).astype(np.uint8)
 

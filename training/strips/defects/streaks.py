@@ -47,9 +47,9 @@ def splash(rng: Sampler, x: float, y: float) -> Stamp:
     runs /= runs.std() + 1e-6
     cover = np.clip((runs + rng.uniform(2.6, 3.8) * body - 2.3) / rng.uniform(0.2, 0.9), 0.0, 1.0) * (body > 0.18)
     shading = -rng.uniform(0.6, 1.3) * cover.astype(np.float32)
-    core = cv2.morphologyEx(threshold(cover, 0.5), cv2.MORPH_CLOSE, np.ones((15, 11), np.uint8))
-    core = cv2.morphologyEx(core, cv2.MORPH_OPEN, np.ones((9, 7), np.uint8))
-    return Stamp(window, shading, core)
+    closed = cv2.morphologyEx(threshold(cover, 0.5), cv2.MORPH_CLOSE, np.ones((15, 11), np.uint8))
+    core = cv2.morphologyEx(closed, cv2.MORPH_OPEN, np.ones((9, 7), np.uint8))
+    return Stamp(window, shading, np.asarray(core, np.uint8))
 
 
 def trail(rng: Sampler, x: float, y: float) -> Stamp:

@@ -21,15 +21,17 @@ def _patch(rng: Sampler, x: float, y: float) -> tuple[Window, FloatImage]:
     level += rng.uniform(0.05, 0.2) * rng.texture("lump", *window.shape)
     cover = np.clip(level / rng.uniform(0.05, 0.5), 0.0, 1.0).astype(np.float32)
     # One patch, no islands: those would be too small for their class.
-    _, parts, stats, _ = cv2.connectedComponentsWithStats(threshold(cover, 0.0))
-    return window, cover * (parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))) if len(stats) > 1 else cover
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(threshold(cover, 0.0))
+    if count > 2:
+        cover *= parts == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+    return window, cover
 
 
 def _coarse(rng: Sampler, window: Window, zoom: float) -> FloatImage:
     """Return the texture "cloud", `zoom` times as coarse, for a window."""
     height, width = window.shape
     small = rng.texture("cloud", int(height / zoom) + 1, int(width / zoom) + 1)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def rough(rng: Sampler, x: float, y: float) -> Stamp:
