@@ -22,7 +22,7 @@ SHEET_HEIGHT, SHEET_WIDTH = 448, 2400
 
 # Gaussian scale of each noise texture, (across x, down y) in pixels. Rolled steel is streaked along y.
 TEXTURES: dict[str, tuple[float, float]] = {
-    "grain": (0.6, 0.5),
+    "grain": (0.5, 0.4),
     "fine": (1.2, 0.7),
     "dash": (2.2, 0.8),
     "ripple": (6.0, 0.8),
@@ -64,7 +64,7 @@ class Sampler:
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number between `low` and `high`."""
-        return float(self._rng.uniform(low, high))
+        return low + (high - low) * float(self._rng.random())
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer from `low` to `high`, both included."""

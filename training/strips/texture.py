@@ -37,7 +37,7 @@ def add_columns(rng: Sampler, log: FloatImage) -> None:
 
 def add_grain(rng: Sampler, log: FloatImage) -> None:
     """Fine roughness; stronger in some parts of the strip than in others."""
-    grain = rng.uniform(0.025, 0.085) * rng.texture("grain")
+    grain = rng.uniform(0.03, 0.1) * rng.texture("grain")
     cv2.scaleAdd(rng.texture("fine"), rng.uniform(0.0, 0.08), grain, dst=grain)
     for name, probability, most in (
         ("ripple", 0.6, 0.05),
@@ -95,17 +95,20 @@ def add_mottle(rng: Sampler, log: FloatImage) -> None:
 
 def add_waves(rng: Sampler, log: FloatImage) -> None:
     """Transverse waves of a few pixels in height that bend and fade along the strip."""
+    # Waves change slowly along x, so a quarter of the columns is enough.
+    columns = WIDTH // 4
     y = np.arange(HEIGHT, dtype=np.float32)[:, None]
-    x = np.arange(WIDTH, dtype=np.float32)[None]
-    bend = rng.uniform(3, 14) * rng.field(3, 9)
+    x = 4.0 * np.arange(columns, dtype=np.float32)[None]
+    bend = rng.uniform(3, 14) * rng.field(3, 9, width=columns)
     phase = (y + bend + rng.uniform(-0.06, 0.06) * x) * (2 * math.pi / rng.uniform(6, 22))
-    cv2.scaleAdd(rng.texture("wisp"), rng.uniform(0.2, 1.2), phase, dst=phase)
+    phase += rng.uniform(0.2, 1.2) * rng.texture("wisp")[:, ::4]
     waves = np.sin(phase)
     crests = np.exp(rng.uniform(0.5, 1.8) * (waves - 1.0)) - 0.4
     if rng.chance(0.5):  # lit from one side: the crest falls off steeply into a dark line
         crests -= rng.uniform(0.4, 1.0) * np.maximum(shifted(waves, 0, rng.sign() * 2) - 0.5, 0.0)
-    strength = np.clip(rng.field(3, 6) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * rng.uniform(0.02, 0.10)
-    log += crests * strength * (1.0 + rng.uniform(0.0, 0.5) * rng.texture("ripple"))
+    strength = np.clip(rng.field(3, 6, width=columns) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * rng.uniform(0.02, 0.10)
+    waves = np.asarray(cv2.resize(crests * strength, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.float32)
+    log += waves * (1.0 + rng.uniform(0.0, 0.5) * rng.texture("ripple"))
 
 
 def add_water_lines(rng: Sampler, log: FloatImage) -> None:

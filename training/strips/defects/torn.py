@@ -13,7 +13,7 @@ from training.strips.stamp import Sheet, Stamp, Window, relief, shifted, spread,
 
 def _patch(rng: Sampler, x: float, y: float) -> tuple[Window, FloatImage]:
     """Return a window and the ragged cover, 0..1, of a large patch in it."""
-    half_width, half_height = spread(rng, 50, 260), spread(rng, 45, 130)
+    half_width, half_height = spread(rng, 38, 240), spread(rng, 32, 125)
     window = Window.around(x, y, half_width * 1.25, half_height * 1.25)
     xs, ys = window.grid()
     level = 1.0 - ((xs - x) / half_width) ** 2 - ((ys - y) / half_height) ** 2
