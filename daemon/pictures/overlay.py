@@ -43,22 +43,26 @@ class Mark:
     mask: Grey | None
 
 
-def draw(frame: Grey, found: Sequence[Mark], truth: Sequence[Mark] = ()) -> Picture:
+def draw(
+    frame: Grey, found: Sequence[Mark], truth: Sequence[Mark] = (), *, text_share: float = TEXT_SHARE
+) -> Picture:
     """The picture, BGR uint8 ``[height, width, 3]``, of a grey frame uint8 ``[height, width]`` with its marks.
 
-    A frame narrower than 640 pixels is enlarged by a whole factor, or its labels would hide it.
+    True masks are filled only where no found ones are given, for a fill can tell only one of them. ``text_share`` is
+    the height of letters as a share of the picture's width. A frame narrower than 640 pixels is enlarged by a whole
+    factor, or its labels would hide it.
     """
     factor = max(1, -(-_MIN_PICTURE_WIDTH // frame.shape[1]))
     found = [_enlarge(mark, factor) for mark in found]
     truth = [_enlarge(mark, factor) for mark in truth]
     picture = cv2.cvtColor(_repeat(frame, factor), cv2.COLOR_GRAY2BGR).astype(np.uint8, copy=False)
-    for mark in found:
+    for mark in found or truth:
         _fill(picture, mark)
     for mark in found:
         _outline(picture, mark)
     for mark in truth:
         _dashes(picture, mark)
-    _labels(picture, found, truth)
+    _labels(picture, found, truth, max(_MIN_TEXT_PX, round(picture.shape[1] * text_share)))
     return picture
 
 
@@ -126,9 +130,8 @@ def _font() -> cv2.FontFace:
     return cv2.FontFace("sans")
 
 
-def _labels(picture: Picture, found: Sequence[Mark], truth: Sequence[Mark]) -> None:
+def _labels(picture: Picture, found: Sequence[Mark], truth: Sequence[Mark], text_px: int) -> None:
     height, width = picture.shape[:2]
-    text_px = max(_MIN_TEXT_PX, round(width * TEXT_SHARE))
     pad_x, pad_y = text_px // 3, text_px // 5
     marks = [mark for mark in (*found, *truth) if mark.label]
     named = sum(1 for mark in found if mark.label)
