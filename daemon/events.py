@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from daemon.frames import FrameMeta, format_time
-from engines.results import Defect, Inspection
+from engines.results import Defect, EngineIdentity, Inspection
 
 SCHEMA: Final = "millwatch.defect-event/1"
 DATA_SCHEMA = "urn:millwatch:defect-event:1"
@@ -21,26 +21,6 @@ LAST_TIME_MS = 253_402_300_799_999
 
 Score = Annotated[float, Field(ge=0, le=1)]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-
-
-class EngineIdentity(Protocol):
-    """Which models under which settings gave a verdict; :class:`engines.cascade.EngineIdentity` is one."""
-
-    @property
-    def cascade(self) -> str:
-        """Name of the cascade."""
-
-    @property
-    def hash(self) -> str:
-        """Hash of the models."""
-
-    @property
-    def settings(self) -> str:
-        """Hash of everything else that can change a verdict."""
-
-    @property
-    def backend(self) -> str:
-        """Name of the engine backend."""
 
 
 class _Part(BaseModel):
@@ -90,7 +70,7 @@ class DefectEvent(_Part):
     id: str = Field(description="topic-partition-offset of the frame; a repeated inspection repeats it")
     verdict: Literal["clean", "defective"] = Field(description="defective where there is at least one defect")
     camera: str = Field(description="the camera's id")
-    frame: str | None = Field(description="the camera's own id of the frame; the event's id where it gave none")
+    frame: str | None = Field(description="the camera's own id of the frame; null where it gave none")
     coil: str | None = Field(description="the coil's id")
     position_mm: float | None = Field(description="position along the strip, in millimetres")
     captured_at: Time = Field(description="when the frame was taken, UTC; when the broker got it where that is unknown")
@@ -120,7 +100,7 @@ def event_of(meta: FrameMeta, inspection: Inspection, identity: EngineIdentity, 
         id=meta.id,
         verdict=inspection.verdict,
         camera=_short(meta.camera),
-        frame=_short(meta.frame_id if meta.frame_id is not None else meta.id),
+        frame=None if meta.frame_id is None else _short(meta.frame_id),
         coil=None if meta.coil is None else _short(meta.coil),
         position_mm=meta.position_mm,
         captured_at=_time(meta.captured_at_ms),

@@ -18,9 +18,10 @@ from kafka import errors as kafka_errors
 
 from daemon.accounting import Account, Tally
 from daemon.deadletters import dead_letter
-from daemon.delivery import Delivery, DeliveryAborted
+from daemon.delivery import CommitPostponed, Delivery, DeliveryAborted
 from daemon.errors import BrokerError, FencedError, UncommittedError
 from daemon.frames import Frame, FrameMeta
+from daemon.metrics import Metrics
 from daemon.pipeline import Finished, Pipeline, Rejection
 from daemon.source import FrameSource
 from engines.results import Inspection
@@ -41,6 +42,12 @@ MOVE_S = 1.0
 
 RETRY_S = 1.0
 """Wait between attempts to start over while the broker does not answer."""
+
+LAG_S = 1.0
+"""How often the lag is looked at."""
+
+POSTPONE_S = 0.05
+"""Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
 
 MAX_PENDING_BYTES = 16 * 2**20
 """Bytes of records that wait for one commit; dead letters carry whole frames."""
@@ -75,6 +82,7 @@ class Line:
         delivery: Delivery,
         encode_event: EncodeEvent,
         policy: LinePolicy,
+        metrics: Metrics,
     ) -> None:
         """``source_of`` makes the source from what to do before partitions move and after they were lost."""
         self._source = source_of(self._before_move, self._after_loss)
@@ -82,15 +90,20 @@ class Line:
         self._delivery = delivery
         self._encode_event = encode_event
         self._policy = policy
+        self._metrics = metrics
         self.account = Account()
         self.commits = 0
         self.aborts = 0
+        self.lag: dict[int, int] = {}
+        self._lag_at = 0.0
         self._stop = threading.Event()
         self._tally = Tally()
         self._offsets: dict[TopicPartition, int] = {}
+        self._appended_ms: list[int] = []
         self._pending_bytes = 0
         self._first_result_at: float | None = None
         self._first_record_at: float | None = None
+        self._not_before = 0.0
         self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
@@ -106,6 +119,11 @@ class Line:
     def in_flight(self) -> int:
         """Frames taken whose verdicts are not committed yet."""
         return self._pipeline.in_flight + self._tally.frames
+
+    @property
+    def rebalances(self) -> int:
+        """How often partitions were assigned."""
+        return self._source.rebalances
 
     def readiness(self) -> tuple[bool, str]:
         """Whether frames are being taken or would be, and why not."""
@@ -164,10 +182,15 @@ class Line:
             if time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
                 self._take_in(self._source.keep_membership())
         self._commit_if_due()
+        if self._last_poll_at - self._lag_at > LAG_S:
+            self._lag_at = self._last_poll_at
+            self.lag = self._source.lag()
 
     def _drain(self) -> None:
-        self._hand_on(self._pipeline.take(MEMBERSHIP_S))
-        if not self._pipeline.in_flight:
+        """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
+        self._hand_on(self._pipeline.take(POSTPONE_S))
+        self._take_in(self._source.keep_membership())
+        if not self._pipeline.in_flight and time.monotonic() >= self._not_before:
             self._commit()
 
     def _idle(self, until_idle_s: float | None) -> bool:
@@ -183,6 +206,9 @@ class Line:
             self.account.taken += len(polled)
             for frame, epoch in polled:
                 self._pipeline.put(frame, epoch)
+                self._metrics.bytes_taken.inc(len(frame.value or b""))
+                if frame.meta.malformed:
+                    self._metrics.malformed_headers.inc(len(frame.meta.malformed))
 
     def _hand_on(self, finished: list[Finished]) -> None:
         """Send what finished frames cause, in their order; frames that are no longer ours are returned."""
@@ -197,6 +223,7 @@ class Line:
             else:
                 self._publish(item, item.outcome)
             self._offsets[partition] = meta.offset + 1
+            self._appended_ms.append(meta.timestamp_ms)
             if self._first_result_at is None:
                 self._first_result_at = time.monotonic()
 
@@ -228,12 +255,12 @@ class Line:
         """Seconds until the next commit is due; infinite where nothing waits for one."""
         if self._first_result_at is None:
             return float("inf")
-        if self._tally.frames >= self._policy.commit_max_frames or self._pending_bytes >= MAX_PENDING_BYTES:
-            return 0.0
         due = self._first_result_at + self._policy.commit_interval_s
+        if self._tally.frames >= self._policy.commit_max_frames or self._pending_bytes >= MAX_PENDING_BYTES:
+            due = self._first_result_at
         if self._first_record_at is not None:
             due = min(due, self._first_record_at + self._policy.publish_delay_s)
-        return max(0.0, due - time.monotonic())
+        return max(0.0, max(due, self._not_before) - time.monotonic())
 
     def _until_due(self, longest_s: float) -> float:
         return min(longest_s, self._due_in())
@@ -247,7 +274,16 @@ class Line:
             raise DeliveryAborted(self._abort_due)
         if not self._offsets:
             return
-        self._delivery.commit(self._offsets)
+        started = time.perf_counter()
+        try:
+            self._delivery.commit(self._offsets)
+        except CommitPostponed:
+            self._not_before = time.monotonic() + POSTPONE_S
+            return
+        self._metrics.commit_seconds.observe(time.perf_counter() - started)
+        now_ms = time.time_ns() // 1_000_000
+        for appended_ms in self._appended_ms:
+            self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
         self.account.commit(self._tally)
         self.commits += 1
         self._clear()
@@ -255,6 +291,7 @@ class Line:
     def _clear(self) -> None:
         self._tally = Tally()
         self._offsets = {}
+        self._appended_ms = []
         self._pending_bytes = 0
         self._first_result_at = None
         self._first_record_at = None

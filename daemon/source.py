@@ -41,6 +41,7 @@ class FrameSource:
         self._topic = topic
         self._start = start
         self._epochs: dict[TopicPartition, int] = {}
+        self._positions: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
         self._before_move = before_move
         self._after_loss = after_loss
@@ -57,6 +58,8 @@ class FrameSource:
     def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
         """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
         polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
+        for partition, records in polled.items():
+            self._positions[partition] = records[-1].offset + 1
         return [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
@@ -87,12 +90,12 @@ class FrameSource:
         return self._consumer.group_metadata()
 
     def lag(self) -> dict[int, int]:
-        """Frames behind the end, by partition, as far as the last fetches tell."""
+        """Frames not read yet, by partition, as far as the last fetches tell; asks nobody."""
         behind = {}
-        for partition in self._epochs:
+        for partition, position in self._positions.items():
             end = self._consumer.highwater(partition)
             if end is not None:
-                behind[partition.partition] = max(0, end - (self._consumer.position(partition) or 0))
+                behind[partition.partition] = max(0, end - position)
         return behind
 
     def start_over(self) -> None:
@@ -132,6 +135,7 @@ class FrameSource:
     def _forget(self, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
             self._epochs.pop(partition, None)
+            self._positions.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

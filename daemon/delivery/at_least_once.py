@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import Delivery, DeliveryAborted, Offsets
+from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets
 from daemon.errors import FencedError
 
 CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
@@ -59,6 +59,8 @@ class AtLeastOnce(Delivery):
             self._commit_offsets(
                 {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
             )
+        except kafka_errors.RebalanceInProgressError as error:
+            raise CommitPostponed(str(error)) from error
         except kafka_errors.FencedInstanceIdError as error:
             raise FencedError(
                 f"another instance has taken the name {self._name!r}: give each instance its own kafka.instance"

@@ -17,6 +17,10 @@ class DeliveryAborted(Exception):  # noqa: N818 - control flow, not an error for
     """Nothing of what was sent since the last commit counts; the caller reads again from the committed offsets."""
 
 
+class CommitPostponed(Exception):  # noqa: N818 - control flow, not an error for the user
+    """The group is about to rebalance: what was sent still counts, and the same commit may be tried after a poll."""
+
+
 class Delivery(ABC):
     """Sends records and commits input offsets; a context manager.
 
@@ -40,8 +44,8 @@ class Delivery(ABC):
     def commit(self, offsets: Offsets) -> None:
         """Commit all that was sent, then or with it the input offsets.
 
-        Raises DeliveryAborted where the broker refused and reading again mends it, FencedError where another instance
-        has taken this one's name.
+        Raises DeliveryAborted where the broker refused and reading again mends it, CommitPostponed where polling mends
+        it, FencedError where another instance has taken this one's name.
         """
 
     @abstractmethod

@@ -1,0 +1,71 @@
+"""From a camera record to pixels: the checksum first, then the image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import crc32c
+
+from daemon.frames import Frame
+from engines import images
+from engines.errors import FrameRejectedError
+
+CHECKSUM = re.compile(rb"[0-9A-Fa-f]{8}")
+
+
+def frame_decoder(limits: images.ImageLimits, *, require_crc32c: bool) -> Callable[[Frame], images.Frame]:
+    """A function from a frame to its pixels, uint8 ``[height, width]``; raises FrameRejectedError.
+
+    A decoder notices hardly any flipped bit of a JPEG, so the checksum is verified wherever there is one, and
+    ``require_crc32c`` refuses a frame that has none.
+    """
+
+    def decode(frame: Frame) -> images.Frame:
+        value = frame.value
+        if not value:
+            raise FrameRejectedError("empty", "the record has no value")
+        if len(value) > limits.max_bytes:
+            raise FrameRejectedError("too-large", f"{len(value)} bytes, but at most {limits.max_bytes} are allowed")
+        _verify_checksum(frame, value, required=require_crc32c)
+        content_type = _text(frame, "content-type")
+        raw = content_type is not None and content_type.partition(";")[0].strip().lower() == images.RAW_GREY
+        return images.decode(
+            value,
+            limits=limits,
+            content_type=content_type,
+            width=_number(frame, "width") if raw else None,
+            height=_number(frame, "height") if raw else None,
+        )
+
+    return decode
+
+
+def _verify_checksum(frame: Frame, value: bytes, *, required: bool) -> None:
+    told = frame.meta.header("crc32c")
+    if told is None:
+        if required:
+            raise FrameRejectedError("checksum", "the header crc32c is missing, and input.require_crc32c demands it")
+        return
+    if not CHECKSUM.fullmatch(told):
+        raise FrameRejectedError("checksum", "the header crc32c is not eight hexadecimal digits")
+    found = crc32c.crc32c(value)
+    if int(told, 16) != found:
+        raise FrameRejectedError(
+            "checksum", f"the header crc32c says {told.decode().lower()}, the value has {found:08x}"
+        )
+
+
+def _text(frame: Frame, name: str) -> str | None:
+    value = frame.meta.header(name)
+    return None if value is None else value.decode(errors="replace")
+
+
+def _number(frame: Frame, name: str) -> int | None:
+    value = frame.meta.header(name)
+    if value is None:
+        return None
+    # int() would also take signs, underscores and other scripts' digits, or a number of a million digits.
+    if not re.fullmatch(rb"\d{1,9}", value):
+        raise FrameRejectedError("bad-header", f"the header {name} is not a number of pixels")
+    return int(value)

@@ -1,0 +1,252 @@
+"""The service: everything that a line needs, opened in the right order and closed in the reverse."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+
+import structlog
+from kafka import KafkaConsumer
+
+from daemon.accounting import Account
+from daemon.decoding import frame_decoder
+from daemon.delivery import AtLeastOnce, Delivery, ExactlyOnce
+from daemon.errors import BrokerUnreachableError
+from daemon.events import encode_event, event_headers, event_source
+from daemon.frames import FrameMeta
+from daemon.http import ProbeServer
+from daemon.inspector import image_limits, open_inspector
+from daemon.kafka import clients, diagnose
+from daemon.line import EncodeEvent, Line, LinePolicy
+from daemon.metrics import LineFigures, Metrics
+from daemon.pipeline import Pipeline
+from daemon.settings import Settings
+from daemon.source import FrameSource
+from engines.cascade import Cascade
+from engines.results import Inspection
+
+log = structlog.get_logger(__name__)
+
+BATCHES_PER_SLOT = 8
+"""Frames held at once, in batches for each slot: enough to bridge a commit, few enough to keep latency low."""
+
+MIN_CAPACITY = 96
+"""Frames held at once at the least: three polls' worth, so that one is inspected while the next is fetched."""
+
+RETRY_S = 2.0
+"""Wait between attempts to reach a broker that does not answer."""
+
+
+def run_service(settings: Settings, until_idle_s: float | None = None) -> Account:
+    """Run until SIGTERM or SIGINT, or until no frame has come for ``until_idle_s`` seconds; drains and commits.
+
+    Returns the account of the frames. Raises the MillwatchError that says why it could not go on.
+    """
+    clients.warn_if_slow()
+    metrics = Metrics()
+    life = _Life()
+    with ExitStack() as resources:
+        resources.enter_context(_until_signalled(life.stop))
+        if settings.http.port:
+            resources.enter_context(ProbeServer(settings.http.host, settings.http.port, metrics, life.readiness))
+        cascade = resources.enter_context(open_inspector(settings))
+        life.waiting_for = "the broker does not answer"
+        consumer = _connect(settings, life)
+        if consumer is None:
+            return Account()
+        pipeline = resources.enter_context(_pipeline(settings, cascade, metrics))
+        delivery = _delivery(settings, consumer)
+        resources.callback(delivery.close)
+        line = _line(settings, cascade, consumer, pipeline, delivery, metrics)
+        life.follow(line)
+        metrics.follow(lambda: _figures(line, pipeline))
+        log.info("inspecting", cascade=cascade.identity.cascade, backend=cascade.identity.backend, slots=cascade.slots)
+        started = time.monotonic()
+        try:
+            line.run(until_idle_s)
+        finally:
+            _log_account(line, time.monotonic() - started)
+        return line.account
+
+
+class _Life:
+    """What the signals and the probes know of the service, whatever it is doing."""
+
+    def __init__(self) -> None:
+        self.waiting_for = "the engines are being loaded"
+        self.stopped = threading.Event()
+        self._line: Line | None = None
+
+    def follow(self, line: Line) -> None:
+        self._line = line
+        if self.stopped.is_set():
+            line.stop()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        if self._line is not None:
+            self._line.stop()
+
+    def readiness(self) -> tuple[bool, str]:
+        return (False, self.waiting_for) if self._line is None else self._line.readiness()
+
+
+@contextmanager
+def _until_signalled(stop: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT ask for a drain; a second one ends the process at once, as one does who will not wait."""
+
+    def ask(number: int, _: FrameType | None) -> None:
+        log.info("stopping: frames in hand are finished and committed", signal=signal.Signals(number).name)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, insist)
+        stop()
+
+    def insist(number: int, _: FrameType | None) -> None:
+        log.warning("ending without a drain: frames in hand stay uncommitted", signal=signal.Signals(number).name)
+        os._exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _connect(settings: Settings, life: _Life) -> KafkaConsumer | None:
+    """The group's consumer, as soon as a broker answers and has the topics; None where a stop came first.
+
+    Raises BrokerError where the broker refuses, which waiting does not mend.
+    """
+    while not life.stopped.is_set():
+        try:
+            diagnose.check_broker(settings)
+            diagnose.check_topics(settings)
+            return clients.consumer(settings)
+        except BrokerUnreachableError as error:
+            life.waiting_for = str(error)
+            log.warning("waiting for the broker", error=str(error))
+            life.stopped.wait(RETRY_S)
+    return None
+
+
+def _pipeline(settings: Settings, cascade: Cascade, metrics: Metrics) -> Pipeline:
+    max_frames = min(settings.batch.max_frames, cascade.max_frames)
+    capacity = max(MIN_CAPACITY, BATCHES_PER_SLOT * cascade.slots * max_frames)
+    return Pipeline(
+        cascade,
+        frame_decoder(image_limits(settings), require_crc32c=settings.input.require_crc32c),
+        decode_threads=settings.pipeline.decode_threads or len(os.sched_getaffinity(0)),
+        max_frames=max_frames,
+        max_wait_s=settings.batch.max_wait_ms / 1000,
+        capacity=settings.pipeline.max_frames or capacity,
+        observer=_Timings(metrics),
+    )
+
+
+class _Timings:
+    """Tells the metrics how long decoding and inspection took."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def decoded(self, seconds: float) -> None:
+        self._metrics.decode_seconds.observe(seconds)
+
+    def inspected(self, frames: int, seconds: float) -> None:
+        self._metrics.batch_frames.observe(frames)
+        self._metrics.inspect_seconds.observe(seconds)
+
+
+def _delivery(settings: Settings, consumer: KafkaConsumer) -> Delivery:
+    kafka = settings.kafka
+    # The broker aborts a transaction after its timeout: waiting longer than that for an acknowledgement is vain.
+    timeout_s = kafka.transaction_timeout_ms / 1000
+    if kafka.delivery == "exactly_once":
+        return ExactlyOnce(
+            lambda: clients.producer(settings, transactional=True),
+            consumer.group_metadata,
+            name=kafka.instance,
+            timeout_s=timeout_s,
+        )
+    return AtLeastOnce(
+        lambda: clients.producer(settings, transactional=False),
+        consumer.commit,
+        name=kafka.instance,
+        timeout_s=timeout_s,
+    )
+
+
+def _line(
+    settings: Settings,
+    cascade: Cascade,
+    consumer: KafkaConsumer,
+    pipeline: Pipeline,
+    delivery: Delivery,
+    metrics: Metrics,
+) -> Line:
+    kafka = settings.kafka
+
+    def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
+        return FrameSource(
+            consumer, kafka.topics.frames, start=kafka.start, before_move=before_move, after_loss=after_loss
+        )
+
+    policy = LinePolicy(
+        events_topic=kafka.topics.events,
+        dead_topic=kafka.topics.dead,
+        publish_all=settings.events.publish == "all",
+        publish_delay_s=kafka.publish_delay_ms / 1000,
+        commit_interval_s=kafka.commit_interval_ms / 1000,
+        commit_max_frames=kafka.commit_max_frames,
+        max_message_bytes=kafka.max_message_bytes,
+    )
+    return Line(source_of, pipeline, delivery, _event_encoder(settings, cascade, consumer), policy, metrics)
+
+
+def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer) -> EncodeEvent:
+    source = event_source(clients.cluster_id(consumer), settings.kafka.topics.frames)
+    identity = cascade.identity
+    max_bytes = settings.events.max_bytes
+
+    def encode(meta: FrameMeta, inspection: Inspection, inspected_at_ms: int) -> tuple[bytes, list[tuple[str, bytes]]]:
+        return encode_event(meta, inspection, identity, inspected_at_ms, max_bytes), event_headers(meta, source)
+
+    return encode
+
+
+def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
+    return LineFigures(
+        account=line.account,
+        in_flight=line.in_flight,
+        commits=line.commits,
+        aborts=line.aborts,
+        rebalances=line.rebalances,
+        lag=line.lag,
+        oldest_age_s=pipeline.oldest_s or None,
+    )
+
+
+def _log_account(line: Line, seconds: float) -> None:
+    account = line.account
+    log.info(
+        "account",
+        taken=account.taken,
+        clean=account.clean,
+        defective=account.defective,
+        dead=account.dead.total(),
+        dead_by_reason=dict(account.dead),
+        returned=account.returned,
+        in_flight=line.in_flight,
+        commits=line.commits,
+        aborts=line.aborts,
+        seconds=round(seconds, 3),
+    )

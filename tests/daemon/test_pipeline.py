@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from daemon.frames import Frame, FrameMeta
+from daemon.pipeline import Finished, Image, Pipeline, Rejection
+from engines.errors import DeviceError, FrameRejectedError, InferenceError
+from engines.results import Inspection
+
+CLEAN = Inspection(8, 4, 0.1, None, ())
+
+
+def frame(number: int, value: bytes = b"good") -> Frame:
+    return Frame(FrameMeta("frames", 0, number, 0, 0, None, "cam", None, None, None, ()), value)
+
+
+def decode(frame: Frame) -> Image:
+    if frame.value == b"bad":
+        raise FrameRejectedError("undecodable", "no picture in it")
+    return np.full((4, 8), frame.meta.offset % 256, np.uint8)
+
+
+class Inspector:
+    """Inspects nothing; notes the batches, and does to a batch what the test wants."""
+
+    def __init__(self, slots: int = 2, max_frames: int = 4) -> None:
+        self.slots = slots
+        self.max_frames = max_frames
+        self.batches: list[list[int]] = []
+        self.before = lambda numbers: None
+        self._lock = threading.Lock()
+
+    def inspect(self, frames: Sequence[Image]) -> list[Inspection]:
+        numbers = [int(image[0, 0]) for image in frames]
+        with self._lock:
+            self.batches.append(numbers)
+        self.before(numbers)
+        return [CLEAN] * len(frames)
+
+
+def run(pipeline: Pipeline, frames: list[Frame]) -> list[Finished]:
+    for item in frames:
+        pipeline.put(item)
+    done: list[Finished] = []
+    while len(done) < len(frames):
+        taken = pipeline.take(5.0)
+        assert taken, "nothing finished within five seconds"
+        done += taken
+    return done
+
+
+def pipeline_of(inspector: Inspector, **changes: float) -> Pipeline:
+    values = {"decode_threads": 2, "max_frames": 4, "max_wait_s": 0.005, "capacity": 64} | changes
+    return Pipeline(inspector, decode, **values)  # type: ignore[arg-type]
+
+
+def test_frames_come_out_in_the_order_in_which_they_went_in() -> None:
+    inspector = Inspector(slots=3)
+    release = threading.Event()
+    # The first frame's batch is held back until a later one has gone through.
+    inspector.before = lambda numbers: release.wait(5) and None if 0 in numbers else release.set()
+    with pipeline_of(inspector, max_frames=2) as pipeline:
+        done = run(pipeline, [frame(number) for number in range(12)])
+    assert [item.frame.meta.offset for item in done] == list(range(12))
+
+
+def test_batches_never_pass_the_limit_of_the_policy_or_of_the_cascade() -> None:
+    inspector = Inspector(max_frames=3)
+    with pipeline_of(inspector, max_frames=8) as pipeline:
+        run(pipeline, [frame(number) for number in range(40)])
+    assert max(map(len, inspector.batches)) <= 3
+    assert sorted(number for batch in inspector.batches for number in batch) == list(range(40))
+
+
+def test_frames_that_wait_for_a_slot_share_a_batch() -> None:
+    inspector = Inspector(slots=1)
+    decoded = threading.Event()
+    inspector.before = lambda numbers: decoded.wait(5) and None
+    with pipeline_of(inspector) as pipeline:
+        for number in range(9):
+            pipeline.put(frame(number))
+        decoded.set()
+        done: list[Finished] = []
+        while len(done) < 9:
+            done += pipeline.take(5.0)
+    assert max(map(len, inspector.batches)) > 1
+
+
+def test_a_frame_that_cannot_be_decoded_keeps_its_place_and_its_reason() -> None:
+    with pipeline_of(Inspector()) as pipeline:
+        done = run(pipeline, [frame(0), frame(1, b"bad"), frame(2)])
+    assert done[1].outcome == Rejection("undecodable", "no picture in it")
+    assert done[0].outcome == done[2].outcome == CLEAN
+
+
+def test_a_failing_batch_is_split_until_only_the_frame_that_causes_it_is_rejected() -> None:
+    inspector = Inspector(slots=1, max_frames=8)
+
+    def fail_on_five(numbers: list[int]) -> None:
+        if 5 in numbers:
+            raise InferenceError("a number that the network does not like")
+
+    inspector.before = fail_on_five
+    with pipeline_of(inspector, max_frames=8) as pipeline:
+        done = run(pipeline, [frame(number) for number in range(8)])
+    rejected = [item.frame.meta.offset for item in done if isinstance(item.outcome, Rejection)]
+    assert rejected == [5]
+    assert done[5].outcome == Rejection("inference", "a number that the network does not like")
+
+
+def test_a_device_that_fails_reaches_the_owner() -> None:
+    inspector = Inspector()
+
+    def fail(numbers: list[int]) -> None:
+        raise DeviceError("the device does not answer")
+
+    inspector.before = fail
+    with pipeline_of(inspector) as pipeline:
+        pipeline.put(frame(0))
+        with pytest.raises(DeviceError, match="does not answer"):
+            while True:
+                pipeline.take(5.0)
+
+
+def test_room_shrinks_with_each_frame_and_returns_when_it_is_taken() -> None:
+    with pipeline_of(Inspector(), capacity=3) as pipeline:
+        assert pipeline.room == 3
+        run(pipeline, [frame(0), frame(1)])
+        assert (pipeline.room, pipeline.in_flight, pipeline.oldest_s) == (3, 0, 0.0)
+
+
+def test_closing_ends_every_thread_even_with_frames_in_flight() -> None:
+    before = set(threading.enumerate())
+    pipeline = pipeline_of(Inspector())
+    for number in range(30):
+        pipeline.put(frame(number))
+    pipeline.close()
+    assert set(threading.enumerate()) == before
