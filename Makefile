@@ -1,0 +1,123 @@
+# Everything here works from a fresh clone with nothing but Python 3.11+ and make on the machine: the first target that
+# needs an environment makes it, from a lock file whose every package is checked against its hash.
+# All paths are relative, so that the clone may lie in a folder with a space in its name.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+
+# PYTHON names the interpreter that makes the environments; without it the first one that fits.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && echo $$python && exit; \
+	done; echo python3)
+endif
+UV ?= uv
+OUTPUT ?= demo-output
+PREFIX ?= /opt/millwatch
+
+# Only wheels: no lock file carries what building a source distribution would need. Bytecode is left to the first import,
+# which compiles a tenth of it. -qq leaves errors.
+INSTALL := -m pip --disable-pip-version-check --no-input -qq install --no-compile --progress-bar off
+LOCKED := $(INSTALL) --only-binary :all: --require-hashes -r
+PROJECT := $(INSTALL) --no-deps --no-build-isolation --no-index --editable .
+COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-annotate $(LOCK_ARGS)
+
+##@ Look at it
+
+.PHONY: demo
+demo: .venv/.demo  ## inspect a shipped recording end to end and show what was found; OUTPUT=demo-output
+	@.venv/bin/millwatch demo --output "$(OUTPUT)"
+
+##@ Work on it
+
+.PHONY: test
+test: .venv/.test  ## the test suite without torch; ARGS="-k name" goes to pytest
+	@.venv/bin/python -m pytest $(ARGS)
+
+.PHONY: test-train
+test-train: .venv-train/.train  ## the tests of training/, in an environment with torch (6 GB); ARGS as above
+	@.venv-train/bin/python -m pytest tests/training $(ARGS)
+
+.PHONY: lint
+lint: .venv/.test  ## ruff (rules and format) and mypy --strict
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+.PHONY: bench
+bench: .venv/.test  ## speed of the cascade alone and end to end, as JSON
+	@.venv/bin/millwatch bench $(ARGS)
+
+.PHONY: train-reference
+train-reference: .venv-train/.train  ## train the shipped cascade again from its seed, into cascades/reference
+	@.venv-train/bin/python -m training.reference --output cascades/reference $(ARGS)
+
+##@ Install it
+
+.PHONY: install
+install: .venv/.demo  ## the service without demo and tests into a new environment; PREFIX=/opt/millwatch
+	@$(MAKE) check-python
+	@echo "install       $(PREFIX) from requirements/daemon.txt"
+	@rm -rf build/wheel
+	@.venv/bin/python -m pip --disable-pip-version-check -qq wheel --no-deps --no-build-isolation --no-index --wheel-dir build/wheel .
+	@$(PYTHON) -m venv "$(PREFIX)"
+	@"$(PREFIX)/bin/python" $(LOCKED) requirements/daemon.txt
+	@"$(PREFIX)/bin/python" $(INSTALL) --no-deps --no-index --force-reinstall build/wheel/*.whl
+	@"$(PREFIX)/bin/millwatch" --version
+
+##@ Keep it
+
+.PHONY: lock
+lock:  ## write requirements/*.txt again; needs uv, LOCK_ARGS=--upgrade takes newer releases
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: pip install uv, or name it with UV=/path/to/uv" >&2; exit 2; }
+	@$(COMPILE) --extra demo --extra test requirements/build.in pyproject.toml -o requirements/test.txt
+	@$(COMPILE) -c requirements/test.txt pyproject.toml -o requirements/daemon.txt
+	@$(COMPILE) --extra demo -c requirements/test.txt requirements/build.in pyproject.toml -o requirements/demo.txt
+	@$(COMPILE) --extra demo --extra test --extra train -c requirements/test.txt requirements/build.in \
+		requirements/train.in pyproject.toml -o requirements/train.txt
+
+.PHONY: clean
+clean:  ## remove the environments, compiled engines, caches and demo output
+	@rm -rf .venv .venv-train build dist demo-output engines/compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find daemon engines training tests -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: help
+help:  ## this list
+	@awk 'BEGIN {FS = ":.*##"} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*##/ {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+# The environments. A stamp says that the lock beside it is installed; a newer lock installs again.
+
+.venv/.demo: requirements/demo.txt pyproject.toml | .venv/.created
+	@echo "install       .venv from requirements/demo.txt"
+	@.venv/bin/python $(LOCKED) requirements/demo.txt
+	@.venv/bin/python $(PROJECT)
+	@touch $@
+
+.venv/.test: requirements/test.txt pyproject.toml | .venv/.created
+	@echo "install       .venv from requirements/test.txt"
+	@.venv/bin/python $(LOCKED) requirements/test.txt
+	@.venv/bin/python $(PROJECT)
+	@touch $@
+
+.venv-train/.train: requirements/train.txt pyproject.toml | .venv-train/.created
+	@echo "install       .venv-train from requirements/train.txt (6 GB)"
+	@.venv-train/bin/python $(LOCKED) requirements/train.txt
+	@.venv-train/bin/python $(PROJECT)
+	@touch $@
+
+%/.created:
+	@$(MAKE) check-python
+	@echo "environment   $* ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv $*
+	@touch $@
+
+.PHONY: check-python
+check-python:
+	@command -v $(PYTHON) >/dev/null || { echo "Millwatch needs Python 3.11 to 3.14, and there is no $(PYTHON): install it, or name one with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "Millwatch needs Python 3.11 to 3.14, and $(PYTHON) is $$($(PYTHON) --version 2>&1): name another with make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
