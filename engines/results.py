@@ -10,6 +10,19 @@ Regions = Literal["class", "region"]
 
 
 @dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """What a verdict was made with.
+
+    ``hash`` names the models, ``settings`` everything that can change a verdict beside them.
+    """
+
+    cascade: str
+    hash: str
+    settings: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
 class Box:
     """A tight, axis-parallel box in frame pixels, 0-based; ``width`` and ``height`` are at least 1."""
 

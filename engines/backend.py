@@ -1,0 +1,160 @@
+"""The port to a device that runs engines: what the cascade asks of it, and what the builder does.
+
+A backend has two sides. Its *compiler* turns one ONNX stage into engines, one per fixed batch size. Its *runtime* holds
+the opened engines of a cascade and offers slots: each slot inspects one batch of frames at a time, and slots work side
+by side, so that one's copies overlap another's kernels. Frames are handed to a slot once for all stages; a stage then
+names the frames it wants by index. Batches smaller than an engine's are padded inside the backend, so no shape is ever
+compiled while frames wait.
+
+Every implementation passes ``tests/engines/contract_backend.py``. Heavy libraries are imported inside the backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.definition import CascadeDefinition, Stage
+
+BackendName = Literal["openvino", "tensorrt"]
+Precision = Literal["f32", "bf16", "f16"]
+
+Frames = NDArray[np.uint8]
+Scores = NDArray[np.float32]
+Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """What an engine is built for: it fits where all of this is the same.
+
+    ``name`` is the device's model name, ``capabilities`` what of it a compiled engine relies on, ``version`` the
+    backend library's.
+    """
+
+    backend: BackendName
+    version: str
+    name: str
+    capabilities: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFile:
+    """One built engine: a stage at one batch size, in one file."""
+
+    stage: str
+    batch_size: int
+    path: Path
+
+
+class Compiler(Protocol):
+    """Builds engines for the device that is here.
+
+    ``precisions`` are those worth trying, fastest first and ending with the exact one; ``batch_sizes`` the default.
+    """
+
+    device: DeviceInfo
+    precisions: tuple[Precision, ...]
+    batch_sizes: tuple[int, ...]
+    suffix: str
+
+    def build(
+        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
+    ) -> None:
+        """Compile one stage at one batch size into the file ``path``.
+
+        Raises :class:`engines.errors.EngineError` where the model cannot be compiled.
+        """
+
+    def open(
+        self,
+        definition: CascadeDefinition,
+        engines: Sequence[EngineFile],
+        *,
+        slots: int,
+        max_frames: int,
+        threads: int | None = None,
+    ) -> Runtime:
+        """Open built engines, ``slots`` batches of at most ``max_frames`` frames in flight.
+
+        ``threads`` is the processor's threads for all slots together (default: every core); a GPU needs none. Engines
+        of some stages only will do where only these are asked. Raises :class:`engines.errors.EngineError` where a file
+        is not an engine for this device.
+        """
+
+
+class Slot(Protocol):
+    """Room for one batch in flight, used by one thread at a time; a context manager that makes it that thread's.
+
+    Arrays that a slot returns belong to it and are valid until its next call.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def load(self, frames: Sequence[Frames]) -> None:
+        """Hand over the frames of a batch, each uint8 ``[height, width]`` of the cascade's input size."""
+
+    def gate(self, index: Index) -> Scores:
+        """Scores float32 ``[n]`` of the frames at ``index`` int64 ``[n]``."""
+
+    def classify(self, index: Index) -> Scores:
+        """Scores float32 ``[n, classes]`` of the frames at ``index`` int64 ``[n]``."""
+
+    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Frames]:
+        """Masks of one class for the frames at ``index``, one after the other.
+
+        Each is uint8 0/1 ``[width, height]``: transposed, so that it lies in memory in the order of its run lengths. It
+        is valid until the next one is asked for.
+        """
+
+
+class Runtime(Protocol):
+    """The opened engines of a cascade on one device. Owns their memory; closing frees it on every path.
+
+    Calls raise :class:`engines.errors.InferenceError` where one batch failed and the device still answers, and
+    :class:`engines.errors.DeviceError` where it does not: then every later call raises that too.
+    """
+
+    device: DeviceInfo
+    slots: Sequence[Slot]
+    max_frames: int
+
+    def probe(self) -> None:
+        """Return if the device answers, else raise :class:`engines.errors.DeviceError`. Safe beside running slots."""
+
+    def close(self) -> None:
+        """Free everything. The slots must be idle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Places ``start`` to ``start + count`` of an index, for the engine of ``batch_size``; the rest is padding."""
+
+    start: int
+    count: int
+    batch_size: int
+
+
+def plan_chunks(count: int, batch_sizes: Sequence[int]) -> list[Chunk]:
+    """Split ``count`` frames over engines of fixed sizes with the least padding, largest first.
+
+    Only what is smaller than the smallest engine is padded, since padding costs as much as frames do.
+    """
+    sizes = sorted(batch_sizes, reverse=True)
+    chunks: list[Chunk] = []
+    start = 0
+    while start < count:
+        size = next((size for size in sizes if size <= count - start), sizes[-1])
+        chunks.append(Chunk(start, min(size, count - start), size))
+        start += size
+    return chunks

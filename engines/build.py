@@ -1,0 +1,222 @@
+"""Building a cascade's engines: compile every stage, compare it with the reference, and only then put it in force."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from engines.agreement import DICE_PIXELS, MAX_FLIPPED_SHARE, MAX_SCORE_DIFFERENCE, MIN_DICE, Agreement
+from engines.backend import Compiler, EngineFile, Precision
+from engines.backends import BackendChoice, open_compiler
+from engines.comparison_frames import COMPARED_FRAMES, read_comparison_frames
+from engines.definition import DIGEST_LENGTH, CascadeDefinition, Stage, load_definition, model_digest
+from engines.errors import EngineError
+from engines.manifest import MANIFEST_FILE, BuiltEngine, BuiltStage, Manifest, check_fit, engines_folder, file_digest
+from engines.reference import StageReference
+
+Progress = Callable[["BuildStep"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildStep:
+    """Told while building: stage ``number`` of ``total`` begins."""
+
+    stage: str
+    number: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResult:
+    """One engine, built or found up to date. ``seconds`` it took to compile and compare, 0 where nothing was done."""
+
+    stage: str
+    precision: Precision
+    batch_size: int
+    agreement: Agreement
+    path: Path
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BuildReport:
+    """What a build did. ``up_to_date``: nothing, since the engines in ``folder`` fit already."""
+
+    folder: Path
+    up_to_date: bool
+    manifest: Manifest
+    engines: tuple[EngineResult, ...]
+
+
+def build_cascade(
+    folder: Path,
+    *,
+    directory: Path,
+    backend: BackendChoice = "auto",
+    device: str = "auto",
+    batch_sizes: tuple[int, ...] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Build the engines of the cascade in ``folder`` below ``directory``, unless they fit already.
+
+    ``batch_sizes`` are the backend's own by default. Where a stage disagrees in a faster precision it is built in the
+    exact one. ``force`` builds in any case. Builds of the same engines at the same time wait for each other.
+
+    Raises :class:`EngineError` where a stage cannot be compiled or disagrees in every precision, naming stage, batch
+    size and figure, or nothing can be written; :class:`engines.errors.DeviceError` where the backend is not here; and
+    :class:`engines.errors.UsageError` for a wrong cascade.
+    """
+    definition = load_definition(folder)
+    return build(definition, open_compiler(backend, device), directory, batch_sizes, force=force, progress=progress)
+
+
+def build(
+    definition: CascadeDefinition,
+    compiler: Compiler,
+    directory: Path,
+    batch_sizes: tuple[int, ...] | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """:func:`build_cascade` with a definition and a compiler at hand."""
+    target = engines_folder(directory, definition, compiler.device.backend)
+    sizes = tuple(sorted(set(batch_sizes or compiler.batch_sizes)))
+    settings = _settings_digest(compiler, sizes)
+    with _locked(target):
+        fit = check_fit(target, definition, compiler.device, settings)
+        if fit.manifest is not None and not force:
+            return BuildReport(target, True, fit.manifest, _results(target, fit.manifest, {}))
+        manifest, seconds = _build_stages(definition, compiler, target, sizes, settings, progress or _silent)
+        return BuildReport(target, False, manifest, _results(target, manifest, seconds))
+
+
+def _build_stages(
+    definition: CascadeDefinition,
+    compiler: Compiler,
+    target: Path,
+    sizes: tuple[int, ...],
+    settings: str,
+    progress: Progress,
+) -> tuple[Manifest, dict[str, float]]:
+    compared = read_comparison_frames(definition)
+    stages: list[BuiltStage] = []
+    seconds: dict[str, float] = {}
+    with TemporaryDirectory(prefix=".build-", dir=target) as scratch:
+        for number, stage in enumerate(definition.stages, 1):
+            progress(BuildStep(stage.key, number, len(definition.stages)))
+            reference = StageReference(stage, definition, compared.frames)
+            started = time.monotonic()
+            stages.append(_build_stage(definition, compiler, stage, sizes, reference, Path(scratch)))
+            seconds[stage.key] = time.monotonic() - started
+        manifest = Manifest(
+            schema="millwatch.engines/1",
+            cascade=definition.name,
+            version=definition.version,
+            hash=definition.hash(),
+            settings=settings,
+            device=compiler.device,
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            compared_frames=len(compared.frames),
+            defective_frames=compared.defective,
+            stages=tuple(stages),
+        )
+        # Engines are named after their content, so that those in force stay untouched until the manifest is replaced.
+        for built in stages:
+            for engine in built.engines:
+                (Path(scratch) / engine.file).replace(target / engine.file)
+    manifest.write(target)
+    _remove_others(target, manifest)
+    return manifest, seconds
+
+
+def _build_stage(
+    definition: CascadeDefinition,
+    compiler: Compiler,
+    stage: Stage,
+    sizes: tuple[int, ...],
+    reference: StageReference,
+    scratch: Path,
+) -> BuiltStage:
+    """The stage in the first precision in which the engines of all batch sizes agree."""
+    problem = ""
+    for precision in compiler.precisions:
+        engines = []
+        for size in sizes:
+            path = scratch / f"{stage.key}-b{size}{compiler.suffix}"
+            compiler.build(stage, definition, size, precision, path)
+            runtime = compiler.open(definition, [EngineFile(stage.key, size, path)], slots=1, max_frames=size)
+            with contextlib.closing(runtime):
+                agreement = reference.compare(runtime.slots[0], size)
+            broken = agreement.problem()
+            if broken is not None:
+                problem = f"{stage.key} at batch size {size} in {precision}: {broken}"
+                break
+            digest = file_digest(path)
+            named = path.with_name(f"{stage.key}-b{size}-{precision}-{digest}{compiler.suffix}")
+            engines.append(
+                BuiltEngine(batch_size=size, file=path.replace(named).name, digest=digest, agreement=agreement)
+            )
+        else:
+            return BuiltStage(
+                stage=stage.key, model=model_digest(stage.model), precision=precision, engines=tuple(engines)
+            )
+    raise EngineError(f"{definition.folder}: the engine disagrees with its model: {problem}")
+
+
+def _settings_digest(compiler: Compiler, sizes: tuple[int, ...]) -> str:
+    """Names how engines are built: what could be chosen differently for the same models on the same device."""
+    limits = (MAX_SCORE_DIFFERENCE, MAX_FLIPPED_SHARE, MIN_DICE, DICE_PIXELS, COMPARED_FRAMES)
+    text = json.dumps({"precisions": compiler.precisions, "batch_sizes": sizes, "limits": limits})
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def _results(target: Path, manifest: Manifest, seconds: dict[str, float]) -> tuple[EngineResult, ...]:
+    return tuple(
+        EngineResult(
+            stage=stage.stage,
+            precision=stage.precision,
+            batch_size=engine.batch_size,
+            agreement=engine.agreement,
+            path=target / engine.file,
+            bytes=(target / engine.file).stat().st_size,
+            seconds=seconds.get(stage.stage, 0.0) / len(stage.engines),
+        )
+        for stage in manifest.stages
+        for engine in stage.engines
+    )
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the folder against other builders; the kernel lets go of it when a builder dies."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        lock = (target / ".lock").open("wb")
+    except OSError as error:
+        raise EngineError(f"{target}: engines cannot be written there: {error.strerror}") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_others(target: Path, manifest: Manifest) -> None:
+    """Remove engines that no manifest names any more. A process that runs them keeps its own copy in memory."""
+    kept = {engine.file for stage in manifest.stages for engine in stage.engines} | {MANIFEST_FILE, ".lock"}
+    for path in target.iterdir():
+        if path.is_file() and path.name not in kept:
+            path.unlink()
+
+
+def _silent(step: BuildStep) -> None:
+    del step

@@ -1,0 +1,77 @@
+"""Compiling stages for this machine's processor."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import openvino as ov
+
+from engines.backend import DeviceInfo, EngineFile, Precision
+from engines.definition import CascadeDefinition, Stage
+from engines.errors import EngineError
+from engines.openvino.models import first_line, read_stage
+from engines.openvino.runtime import OpenVINORuntime
+
+DEVICE = "CPU"
+
+
+class OpenVINOCompiler:
+    """Implements :class:`engines.backend.Compiler` for the processor.
+
+    bfloat16 is tried where the processor has AMX, whose tiles it is made for; elsewhere float32 is the fastest that
+    OpenVINO computes natively. Batch 1 is the default because one frame fills a core by itself: larger batches were
+    measured slower and take memory for their activations (docs/engines.md).
+    """
+
+    suffix = ".blob"
+    batch_sizes: tuple[int, ...] = (1,)
+
+    def __init__(self) -> None:
+        self._core = ov.Core()
+        self.device = DeviceInfo(
+            backend="openvino",
+            version=ov.get_version(),
+            name=str(self._core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip(),
+            capabilities=" ".join(_processor_flags()),
+        )
+        amx = "amx_bf16" in self.device.capabilities.split()
+        self.precisions: tuple[Precision, ...] = ("bf16", "f32") if amx else ("f32",)
+
+    def build(
+        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
+    ) -> None:
+        """See :meth:`engines.backend.Compiler.build`."""
+        model = read_stage(self._core, stage, definition, batch_size)
+        try:
+            compiled = self._core.compile_model(model, DEVICE, {"INFERENCE_PRECISION_HINT": precision})
+            exported = io.BytesIO()
+            compiled.export_model(exported)
+        except RuntimeError as error:
+            raise EngineError(f"{stage.model}: {stage.key}: cannot be compiled: {first_line(error)}") from None
+        path.write_bytes(exported.getbuffer())
+
+    def open(
+        self,
+        definition: CascadeDefinition,
+        engines: Sequence[EngineFile],
+        *,
+        slots: int,
+        max_frames: int,
+        threads: int | None = None,
+    ) -> OpenVINORuntime:
+        """See :meth:`engines.backend.Compiler.open`."""
+        return OpenVINORuntime(
+            self._core, self.device, definition, engines, slots=slots, max_frames=max_frames, threads=threads
+        )
+
+
+def _processor_flags() -> list[str]:
+    """The vector extensions that a compiled graph may rely on, from the kernel's list; none where there is no list."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return sorted(flag for flag in set(flags) if flag.startswith(("avx", "amx", "fma", "sse4")))
