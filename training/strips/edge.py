@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage, Sampler
+from training.strips.stamp import spread
 
 # Nothing is labelled closer to the rim than this, in pixels: the rim's own bands would hide it.
 RIM = 8
@@ -70,10 +71,10 @@ def _stain(rng: Sampler, depth: FloatImage) -> FloatImage:
     """Return the brightness factor of long scale stains that follow the rim at `depth` pixels inside it."""
     height, width = depth.shape
     pattern = rng.texture(rng.choose(("flame", "drape")), height, width) + 0.3 * rng.texture("fine", height, width)
-    middle, spread = rng.uniform(0, 90), rng.uniform(8, 45)
-    closeness = rng.uniform(1.2, 3.0) * np.exp(-(((depth - middle) / spread) ** 2))
-    cover = np.clip((pattern + closeness - rng.uniform(1.2, 2.6)) / rng.uniform(0.1, 0.5), 0.0, 1.0)
+    middle, reach = rng.uniform(0, 90), rng.uniform(8, 45)
+    closeness = rng.uniform(1.2, 3.0) * np.exp(-(((depth - middle) / reach) ** 2))
+    cover = np.clip((pattern + closeness - rng.uniform(1.2, 2.6)) / spread(rng, 0.06, 0.5), 0.0, 1.0)
     cover *= np.clip((240.0 - depth) / 80.0, 0.0, 1.0)
-    strength = -rng.uniform(0.1, 0.4) if rng.chance(0.65) else rng.uniform(0.1, 0.3)
+    strength = -rng.uniform(0.1, 0.48) if rng.chance(0.65) else rng.uniform(0.1, 0.35)
     factor: FloatImage = np.exp(strength * cover).astype(np.float32)
     return factor

@@ -59,6 +59,9 @@ RIM_SPREAD: dict[int, float | None] = {1: 90.0, 2: 120.0, 3: None, 4: None}
 # A smaller remnant of a mark, in pixels of its core, is not drawn: it would no longer look like its class.
 SMALLEST_CORE_PX = {1: 60, 2: 60, 3: 350, 4: 1500}
 
+# How far a mark may be toned down from what was drawn towards the limit of visibility. Small marks need their contrast.
+MOST_WEAKNESS = {1: 0.5, 2: 0.3, 3: 0.7, 4: 0.6}
+
 # A mark can fall on a painted, crowded or hidden place; then another is tried.
 TRIES_PER_MARK = 6
 TRIES_PER_FRAME = 40
@@ -167,7 +170,7 @@ class StripGenerator:
                 inside = np.count_nonzero(stamp.core & stamp.window.of(scene.allowed))
                 if inside < SMALLEST_CORE_PX[class_id] or inside < 0.7 * np.count_nonzero(stamp.core):
                     continue
-                placed = visible(stamp, scene.image, scene.allowed, self._rng.uniform(0.0, 0.8))
+                placed = visible(stamp, scene.image, scene.allowed, self._rng.uniform(0.0, MOST_WEAKNESS[class_id]))
                 if placed is not None:
                     scene.put(stamp, placed)
                     stamp.window.of(core)[...] |= placed.core

@@ -12,7 +12,7 @@ from training.strips.stamp import Mask, Stamp, Window, threshold
 
 # Contrast, in standard deviations of the background's own fine detail: a defect has at least VISIBLE; a clean mark
 # stays below FAINT. Nothing is drawn in between, where people would not agree.
-VISIBLE = 1.7
+VISIBLE = 1.9
 FAINT = 0.55
 
 # Grey levels added to the background's detail: no camera shows less.

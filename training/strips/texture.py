@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from training.strips.sampler import HEIGHT, WIDTH, FloatImage, Sampler
-from training.strips.stamp import shifted
+from training.strips.stamp import shifted, spread
 
 
 def add_columns(rng: Sampler, log: FloatImage) -> None:
@@ -106,7 +106,7 @@ def add_waves(rng: Sampler, log: FloatImage) -> None:
     crests = np.exp(rng.uniform(0.5, 1.8) * (waves - 1.0)) - 0.4
     if rng.chance(0.5):  # lit from one side: the crest falls off steeply into a dark line
         crests -= rng.uniform(0.4, 1.0) * np.maximum(shifted(waves, 0, rng.sign() * 2) - 0.5, 0.0)
-    strength = np.clip(rng.field(3, 6, width=columns) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * rng.uniform(0.02, 0.10)
+    strength = np.clip(rng.field(3, 6, width=columns) + rng.uniform(-0.5, 1.0), 0.0, 2.0) * spread(rng, 0.02, 0.15)
     waves = np.asarray(cv2.resize(crests * strength, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR), np.float32)
     log += waves * (1.0 + rng.uniform(0.0, 0.5) * rng.texture("ripple"))
 

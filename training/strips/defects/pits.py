@@ -37,17 +37,17 @@ def cluster(rng: Sampler, x: float, y: float) -> Stamp:
 
 def blister(rng: Sampler, x: float, y: float) -> Stamp:
     """A lens-shaped island of bright blisters on a darker ground."""
-    half_width, half_height = rng.uniform(7, 16), rng.uniform(18, 42)
+    half_width, half_height = rng.uniform(7, 19), rng.uniform(18, 48)
     window = Window.around(x, y, half_width + 10, half_height + 10)
     sheet = Sheet(window)
     sheet.ellipse(x, y, half_width, half_height, rng.uniform(-12, 12))
     cover = sheet.soft(2.0)
-    bumps = rng.texture("pebble", *window.shape) + 0.4 * rng.texture("fine", *window.shape)
+    bumps = rng.texture("pebble", *window.shape) + rng.uniform(0.0, 0.4) * rng.texture("fine", *window.shape)
     height = np.maximum(bumps, 0.0) * cover
     strength = rng.uniform(0.5, 1.0)
     shading = relief(height, strength * rng.uniform(-0.7, 0.7), strength * rng.sign())
-    shading += rng.uniform(0.4, 0.8) * np.maximum(bumps - 0.9, 0.0) * cover - rng.uniform(0.1, 0.4) * cover
-    return Stamp(window, np.clip(shading, -1.3, 0.9), threshold(cover, 0.5))
+    shading += rng.uniform(0.6, 1.4) * np.maximum(bumps - 0.8, 0.0) * cover - rng.uniform(0.1, 0.4) * cover
+    return Stamp(window, np.clip(shading, -1.3, 1.3), threshold(cover, 0.5))
 
 
 def loop(rng: Sampler, x: float, y: float) -> Stamp:
@@ -61,7 +61,7 @@ def loop(rng: Sampler, x: float, y: float) -> Stamp:
     sheet.path(
         x + half_width * np.cos(turn) * pinch + wobble * rng.curve(60, 2),
         y + half_height * np.sin(turn) + wobble * rng.curve(60, 2),
-        rng.integer(2, 3),
+        rng.integer(1, 3),
     )
     line = sheet.soft(0.6) * np.clip(1 + 0.4 * rng.texture("pebble", *window.shape), 0.3, 1.7)
     shading = shifted(line, rng.sign() * 2, 0) * rng.uniform(0.2, 0.6) - rng.uniform(0.7, 1.2) * line
@@ -98,7 +98,9 @@ def slot(rng: Sampler, x: float, y: float) -> Stamp:
     depth = 1.2 - np.abs(xs - middle) / width + 0.45 * rng.texture("flame", *window.shape)
     cover = np.clip(depth * 1.6, 0.0, 1.0) * (np.abs(down) < 1.0)
     cover = cv2.GaussianBlur(cover.astype(np.float32), (0, 0), 0.8)
-    shading = relief(cover, rng.uniform(0.3, 0.8) * rng.sign(), rng.uniform(-0.4, 0.4)) - rng.uniform(0.5, 1.0) * cover
+    flecks = np.maximum(rng.texture("dash", *window.shape) - 0.9, 0.0) * np.minimum(2.0 * cover, 1.0)
+    shading = relief(cover, rng.uniform(0.8, 1.4) * rng.sign(), rng.uniform(-0.4, 0.4)) - rng.uniform(0.6, 1.0) * cover
+    shading += rng.uniform(0.5, 1.2) * flecks
     return Stamp(window, np.clip(shading, -1.5, 0.8), threshold(cover, 0.4))
 
 

@@ -27,7 +27,7 @@ def streak(rng: Sampler, x: float, _y: float) -> Stamp:
             inside = np.clip((length - (ys if rng.chance(0.5) else HEIGHT - ys)) / 25.0, 0.0, 1.0)
         middle = x + rng.uniform(-reach, reach) + lean * (ys - HEIGHT / 2)
         middle = middle + rng.uniform(0.0, 0.8) * rng.curve(HEIGHT, 30)[:, None]
-        width = spread(rng, 1.3, 5.0)
+        width = spread(rng, 1.0, 5.0)
         strength = np.clip(1.0 + rng.uniform(0.0, 0.35) * rng.curve(HEIGHT, 10)[:, None], 0.4, 1.6) * inside
         line = np.exp(-(np.abs((xs - middle) / width) ** 3)) * strength
         shading += (-rng.uniform(0.4, 1.0) if dark else rng.uniform(0.35, 0.7)) * line.astype(np.float32)
