@@ -11,7 +11,7 @@ from typing import Any
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets
+from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets, dispose
 from daemon.errors import FencedError
 
 CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
@@ -74,7 +74,7 @@ class AtLeastOnce(Delivery):
         self._sent.clear()
         producer, self._producer = self._producer, None
         if producer is not None:
-            producer.close(timeout=0)
+            dispose(producer)
 
     def close(self) -> None:
         """Release the producer."""

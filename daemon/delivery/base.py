@@ -7,10 +7,22 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import ClassVar
 
-from kafka import TopicPartition
+import structlog
+from kafka import KafkaProducer, TopicPartition
+from kafka import errors as kafka_errors
+
+log = structlog.get_logger(__name__)
 
 Offsets = Mapping[TopicPartition, int]
 """Per input partition, the offset of the next frame to read: one past the last whose result is being delivered."""
+
+
+def dispose(producer: KafkaProducer) -> None:
+    """Release a producer without waiting for what it still holds."""
+    try:
+        producer.close(timeout=0)
+    except kafka_errors.KafkaTimeoutError:
+        log.debug("a producer was released with records in hand")
 
 
 class DeliveryAborted(Exception):  # noqa: N818 - control flow, not an error for the user

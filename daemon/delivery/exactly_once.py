@@ -18,13 +18,10 @@ import structlog
 from kafka import KafkaProducer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import Delivery, DeliveryAborted, Offsets
+from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, dispose
 from daemon.errors import FencedError
 
 log = structlog.get_logger(__name__)
-
-FENCED = (kafka_errors.ProducerFencedError, kafka_errors.FencedInstanceIdError)
-"""The broker knows a younger instance of this name; nothing that this one sends will ever count again."""
 
 
 class ExactlyOnce(Delivery):
@@ -52,11 +49,10 @@ class ExactlyOnce(Delivery):
         producer = self._new_producer()
         try:
             producer.init_transactions()
-        except FENCED as error:
-            producer.close(timeout=0)
-            raise self._fenced() from error
-        except BaseException:
-            producer.close(timeout=0)
+        except BaseException as error:
+            dispose(producer)
+            if _is_fenced(error):
+                raise self._fenced() from error
             raise
         self._producer = producer
 
@@ -65,10 +61,8 @@ class ExactlyOnce(Delivery):
         try:
             producer = self._begun()
             self._sent.append(producer.send(topic, key=key, value=value, headers=headers))
-        except FENCED as error:
-            raise self._fenced() from error
         except kafka_errors.KafkaError as error:
-            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+            raise self._reason(error) from error
 
     def commit(self, offsets: Offsets) -> None:
         """Flush, verify, add the offsets, commit."""
@@ -84,10 +78,8 @@ class ExactlyOnce(Delivery):
                 {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}, member
             )
             producer.commit_transaction()
-        except FENCED as error:
-            raise self._fenced() from error
         except kafka_errors.KafkaError as error:
-            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+            raise self._reason(error) from error
         self._in_transaction = False
         self._sent.clear()
 
@@ -101,17 +93,20 @@ class ExactlyOnce(Delivery):
         try:
             if in_transaction:
                 producer.abort_transaction()
-        except FENCED as error:
-            raise self._fenced() from error
         except kafka_errors.KafkaError as error:
+            if _is_fenced(error):
+                raise self._fenced() from error
             # The next init_transactions ends it, or the broker does after the transaction's timeout.
             log.warning("transaction could not be aborted", error=f"{type(error).__name__}: {error}")
         finally:
-            producer.close(timeout=0)
+            dispose(producer)
 
     def close(self) -> None:
         """Abort what is open and release the producer."""
-        self.abort()
+        try:
+            self.abort()
+        except FencedError as error:
+            log.warning("closing after the name was lost", error=str(error))
 
     def _begun(self) -> KafkaProducer:
         if self._producer is None:
@@ -121,7 +116,18 @@ class ExactlyOnce(Delivery):
             self._in_transaction = True
         return self._producer
 
+    def _reason(self, error: kafka_errors.KafkaError) -> FencedError | DeliveryAborted:
+        return self._fenced() if _is_fenced(error) else DeliveryAborted(f"{type(error).__name__}: {error}")
+
     def _fenced(self) -> FencedError:
         return FencedError(
             f"another instance has taken the name {self._name!r}: give each instance its own kafka.instance"
         )
+
+
+def _is_fenced(error: BaseException) -> bool:
+    """Whether the broker knows a younger instance of this name: nothing that this one sends will ever count again."""
+    if isinstance(error, kafka_errors.ProducerFencedError | kafka_errors.FencedInstanceIdError):
+        return True
+    # Once its sender thread has been fenced, the client answers each call with a plain KafkaError that only quotes it.
+    return isinstance(error, kafka_errors.KafkaError) and "ProducerFencedError" in str(error)

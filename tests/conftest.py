@@ -1,0 +1,44 @@
+"""Brokers that tests share: the embedded one, and Apache Kafka where the environment names a home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.apache_kafka import HOME_VARIABLE, ApacheKafka, home
+from tests.support.topics import Lane, new_lane
+
+
+@pytest.fixture(scope="session")
+def embedded_broker() -> Iterator[str]:
+    from daemon.embedded_broker import EmbeddedBroker
+
+    with EmbeddedBroker() as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
+    if home() is None:
+        pytest.skip(f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java")
+    with ApacheKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session", params=["embedded", "apache"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """``host:port`` of each kind of broker that is here."""
+    if request.param == "embedded":
+        return str(request.getfixturevalue("embedded_broker"))
+    return str(request.getfixturevalue("apache_kafka").bootstrap)
+
+
+@pytest.fixture
+def lane(broker: str) -> Lane:
+    """Topics and a group of the test's own."""
+    return new_lane(broker)
+
+
+def pytest_report_header() -> str:
+    return f"brokers: embedded{', Apache Kafka' if home() else f' only ({HOME_VARIABLE} names no Kafka home)'}"
