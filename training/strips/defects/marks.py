@@ -35,9 +35,7 @@ def pair(rng: Sampler, x: float, y: float) -> Stamp:
     return Stamp(window, np.clip(shading, -1.3, 0.9), core)
 
 
-def _line(
-    rng: Sampler, window: Window, x: float, y: float, half_height: float, sign: int
-) -> tuple[FloatImage, Mask]:
+def _line(rng: Sampler, window: Window, x: float, y: float, half_height: float, sign: int) -> tuple[FloatImage, Mask]:
     """Return the shading and the core of one tapering line about (x, y)."""
     xs, ys = window.grid()
     rows = ys.size
