@@ -21,6 +21,6 @@ def command(settings: Settings, until_idle: float | None) -> None:
 
     Example: millwatch run --config config.yaml
     """
-    from daemon.line import run_line
+    from daemon.service import run_service
 
-    run_line(settings, until_idle)
+    run_service(settings, until_idle)

@@ -130,15 +130,20 @@ def frame_producer(settings: Settings) -> KafkaProducer:
     )
 
 
-def admin(settings: Settings) -> KafkaAdminClient:
-    """A client for topics and groups."""
-    return KafkaAdminClient(**_common(settings))
+def admin(settings: Settings, *, connect_timeout_ms: int = CONNECT_TIMEOUT_MS) -> KafkaAdminClient:
+    """A client for topics and groups. Raises ``KafkaTimeoutError`` where it finds no broker in time."""
+    return KafkaAdminClient(**{**_common(settings), "bootstrap_timeout_ms": connect_timeout_ms})
 
 
 def cluster_id(client: KafkaConsumer | KafkaAdminClient) -> str:
     """The cluster's id as the connected broker gave it; ``unknown`` for a broker that has none."""
     # The client has no public way to it that works with every broker: describe_cluster needs a newer protocol.
     return str(client._manager.cluster.cluster_id or "unknown")
+
+
+def broker_addresses(client: KafkaConsumer | KafkaAdminClient) -> list[tuple[str, int]]:
+    """Host and port of every broker, as the cluster gives them out."""
+    return [(str(broker.host), int(broker.port)) for broker in client._manager.cluster.brokers()]
 
 
 def tls_context(security: Security) -> ssl.SSLContext:

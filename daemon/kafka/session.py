@@ -1,0 +1,32 @@
+"""A Kafka client for the length of a command: looked after from the first connection to the last error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from kafka import errors as kafka_errors
+
+from daemon.kafka import diagnose
+from daemon.settings import Settings
+
+Client = TypeVar("Client", bound=Any)
+
+
+@contextmanager
+def session(settings: Settings, make: Callable[[Settings], Client]) -> Iterator[Client]:
+    """The client that ``make`` makes of the settings, closed at the end of the context.
+
+    Raises :class:`daemon.errors.BrokerError`, in words for the user, where the broker cannot be used at first or while
+    the context lasts.
+    """
+    diagnose.check_broker(settings)
+    try:
+        client = make(settings)
+        try:
+            yield client
+        finally:
+            client.close()
+    except kafka_errors.KafkaError as error:
+        raise diagnose.explain(error) from error

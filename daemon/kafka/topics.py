@@ -1,0 +1,95 @@
+"""The three topics: whether they are there, what may be done with them, and how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from daemon.errors import BrokerError
+from daemon.settings import Settings
+
+FRAME_PARTITIONS = 4
+"""Partitions of a new camera topic: how many instances may share the work, and what a consumer prefetches from."""
+
+DAY_MS = 24 * 3600 * 1000
+FRAME_RETENTION_MS = 1 * DAY_MS
+FRAME_RETENTION_BYTES = 20 * 1024**3
+FRAME_SEGMENT_BYTES = 256 * 1024**2
+"""Kept frames, per partition: a day or 20 GiB of them, whichever is less, and freed in steps of 256 MiB."""
+
+RESULT_RETENTION_MS = 30 * DAY_MS
+"""How long events and dead letters are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """One of the three topics as the broker shows it; ``problem`` is None where it can be used.
+
+    ``missing`` tells a topic that does not exist from one that may not be used.
+    """
+
+    key: str
+    name: str
+    partitions: int
+    problem: str | None
+    missing: bool = False
+
+
+def topic_states(client: KafkaAdminClient, settings: Settings) -> list[TopicState]:
+    """The state of the three topics, in the order frames, events, dead. Makes nothing."""
+    topics = settings.kafka.topics
+    wanted = {"frames": (topics.frames, "READ"), "events": (topics.events, "WRITE"), "dead": (topics.dead, "WRITE")}
+    found = {topic["name"]: topic for topic in client.describe_topics([name for name, _ in wanted.values()])}
+    return [_state(key, name, right, found.get(name)) for key, (name, right) in wanted.items()]
+
+
+def _state(key: str, name: str, right: str, found: dict[str, Any] | None) -> TopicState:
+    error = kafka_errors.for_code(found["error_code"]) if found else kafka_errors.UnknownTopicOrPartitionError
+    if error is kafka_errors.UnknownTopicOrPartitionError:
+        hint = "make it, or let millwatch check --create make it"
+        return TopicState(key, name, 0, f"topic {name} does not exist: {hint}", missing=True)
+    if error is kafka_errors.TopicAuthorizationFailedError:
+        # Without DESCRIBE the broker does not even say whether the topic exists.
+        return TopicState(key, name, 0, f"no right to see topic {name}: allow DESCRIBE and {right} on it")
+    if error is not kafka_errors.NoError or found is None:
+        return TopicState(key, name, 0, f"topic {name}: {error.__name__}")
+    partitions = len(found["partitions"])
+    allowed = found.get("authorized_operations")
+    # Brokers before 2.3, and those that are not Apache Kafka, do not say what is allowed.
+    if allowed and right not in allowed:
+        return TopicState(key, name, partitions, f"no right to {right} topic {name}: allow {right} on it")
+    return TopicState(key, name, partitions, None)
+
+
+def create_topics(client: KafkaAdminClient, settings: Settings, missing: list[TopicState]) -> None:
+    """Make topics that are missing, with the broker's own replication. Raises :class:`BrokerError` where it refuses."""
+    if missing:
+        try:
+            client.create_topics({state.name: _new_topic(state.key, settings) for state in missing})
+        except kafka_errors.TopicAlreadyExistsError:
+            # Somebody else was faster; what they made is looked at next.
+            return
+        except kafka_errors.AuthorizationError as error:
+            raise BrokerError(f"no right to make topics ({type(error).__name__}): allow CREATE on them") from None
+        except kafka_errors.BrokerResponseError as error:
+            raise BrokerError(f"the broker does not make the topics: {type(error).__name__}: {error}") from None
+
+
+def _new_topic(key: str, settings: Settings) -> dict[str, Any]:
+    if key == "frames":
+        # Room for the record around the largest frame that is taken.
+        configs = {
+            "retention.ms": FRAME_RETENTION_MS,
+            "retention.bytes": FRAME_RETENTION_BYTES,
+            "segment.bytes": FRAME_SEGMENT_BYTES,
+            "max.message.bytes": settings.input.max_bytes + 16_384,
+        }
+    else:
+        configs = {"retention.ms": RESULT_RETENTION_MS, "max.message.bytes": settings.kafka.max_message_bytes}
+    return {
+        "num_partitions": FRAME_PARTITIONS if key == "frames" else 1,
+        "configs": {name: str(value) for name, value in configs.items()},
+    }
