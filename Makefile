@@ -17,11 +17,11 @@ UV ?= uv
 OUTPUT ?= demo-output
 PREFIX ?= /opt/millwatch
 
-# Only wheels: no lock file carries what building a source distribution would need. Bytecode is left to the first import,
-# which compiles a tenth of it. -qq leaves errors.
-INSTALL := -m pip --disable-pip-version-check --no-input -qq install --no-compile --progress-bar off
-LOCKED := $(INSTALL) --only-binary :all: --require-hashes -r
-PROJECT := $(INSTALL) --no-deps --no-build-isolation --no-index --editable .
+# Only wheels: no lock file carries what building a source distribution would need. -qq leaves errors.
+# In a clone bytecode is left to the first import, which is quicker; an installed service may not write its own.
+INSTALL := -m pip --disable-pip-version-check --no-input -qq install --progress-bar off
+LOCKED := --only-binary :all: --require-hashes -r
+EDITABLE := --no-deps --no-build-isolation --no-index --editable .
 COMPILE = UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-annotate $(LOCK_ARGS)
 
@@ -64,7 +64,7 @@ install: .venv/.demo  ## the service without demo and tests into a new environme
 	@rm -rf build/wheel
 	@.venv/bin/python -m pip --disable-pip-version-check -qq wheel --no-deps --no-build-isolation --no-index --wheel-dir build/wheel .
 	@$(PYTHON) -m venv "$(PREFIX)"
-	@"$(PREFIX)/bin/python" $(LOCKED) requirements/daemon.txt
+	@"$(PREFIX)/bin/python" $(INSTALL) $(LOCKED) requirements/daemon.txt
 	@"$(PREFIX)/bin/python" $(INSTALL) --no-deps --no-index --force-reinstall build/wheel/*.whl
 	@"$(PREFIX)/bin/millwatch" --version
 
@@ -94,20 +94,20 @@ help:  ## this list
 
 .venv/.demo: requirements/demo.txt pyproject.toml | .venv/.created
 	@echo "install       .venv from requirements/demo.txt"
-	@.venv/bin/python $(LOCKED) requirements/demo.txt
-	@.venv/bin/python $(PROJECT)
+	@.venv/bin/python $(INSTALL) --no-compile $(LOCKED) requirements/demo.txt
+	@.venv/bin/python $(INSTALL) $(EDITABLE)
 	@touch $@
 
 .venv/.test: requirements/test.txt pyproject.toml | .venv/.created
 	@echo "install       .venv from requirements/test.txt"
-	@.venv/bin/python $(LOCKED) requirements/test.txt
-	@.venv/bin/python $(PROJECT)
+	@.venv/bin/python $(INSTALL) --no-compile $(LOCKED) requirements/test.txt
+	@.venv/bin/python $(INSTALL) $(EDITABLE)
 	@touch $@
 
 .venv-train/.train: requirements/train.txt pyproject.toml | .venv-train/.created
 	@echo "install       .venv-train from requirements/train.txt (6 GB)"
-	@.venv-train/bin/python $(LOCKED) requirements/train.txt
-	@.venv-train/bin/python $(PROJECT)
+	@.venv-train/bin/python $(INSTALL) --no-compile $(LOCKED) requirements/train.txt
+	@.venv-train/bin/python $(INSTALL) $(EDITABLE)
 	@touch $@
 
 %/.created:
