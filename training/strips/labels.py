@@ -94,8 +94,8 @@ def outline(core: Mask, class_id: int) -> Mask:
     result: Mask = np.zeros_like(core)
     if not rows.size:
         return result
-    # Half the resolution is as good for outlines this coarse. The padding keeps closing from eating into marks that
-    # run out of the frame.
+    # Half the resolution is as good for outlines this coarse. Padding lets marks that run out of the frame be joined
+    # right up to its border.
     pad = 24
     left, right = max(0, int(columns[0]) - 48) // 2 * 2, min(WIDTH, (int(columns[-1]) + 50) // 2 * 2)
     half = cv2.resize(core[:, left:right] * 255, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
