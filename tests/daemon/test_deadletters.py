@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.deadletters import RECORD_OVERHEAD, dead_letter
+from daemon.frames import Frame, FrameMeta
+from daemon.pipeline import Rejection
+
+REJECTION = Rejection("truncated", "the end is missing")
+
+
+def frame(value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()) -> Frame:
+    return Frame(FrameMeta("frames", 2, 9, 0, 0, b"cam", "cam", None, None, None, headers), value)
+
+
+def test_the_record_goes_on_as_it_was_with_the_reason_added() -> None:
+    letter = dead_letter(frame(b"bytes", (("coil-id", b"C1"), ("nothing", None))), REJECTION, 100_000)
+    assert (letter.key, letter.value) == (b"cam", b"bytes")
+    assert letter.headers == [
+        ("coil-id", b"C1"),
+        ("nothing", b""),
+        ("millwatch-reason", b"truncated"),
+        ("millwatch-detail", b"the end is missing"),
+        ("millwatch-source", b"frames-2-9"),
+    ]
+
+
+def test_a_dead_letter_that_dies_again_has_one_reason() -> None:
+    first = dead_letter(frame(b"x"), REJECTION, 100_000)
+    again = dead_letter(frame(b"x", tuple(first.headers)), Rejection("checksum", "flipped"), 100_000)
+    assert [value for name, value in again.headers if name == "millwatch-reason"] == [b"checksum"]
+
+
+def test_a_value_over_the_limit_is_left_out_and_its_size_told() -> None:
+    letter = dead_letter(frame(b"x" * 200_000, (("coil-id", b"C1"),)), REJECTION, 100_000)
+    assert letter.value == b""
+    assert ("millwatch-value-omitted", b"200000") in letter.headers
+    assert ("coil-id", b"C1") in letter.headers
+
+
+@given(
+    value=st.integers(0, 3000).map(lambda size: b"v" * size),
+    headers=st.lists(st.tuples(st.text(max_size=30), st.integers(0, 3000).map(lambda size: b"h" * size)), max_size=5),
+    detail=st.text(max_size=2000),
+)
+def test_the_reason_always_fits(value: bytes, headers: list[tuple[str, bytes]], detail: str) -> None:
+    limit = 2500
+    letter = dead_letter(frame(value, tuple(headers)), Rejection("truncated", detail), limit)
+    size = sum(len(name.encode()) + len(content) for name, content in letter.headers) + len(letter.value)
+    assert size + RECORD_OVERHEAD <= limit
+    assert dict(letter.headers)["millwatch-reason"] == b"truncated"
