@@ -72,6 +72,14 @@ class LinePolicy:
     max_message_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From the first frame taken to the last commit: wall time, and the processor time of the whole process."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
 class Line:
     """The run loop. The pipeline is open; it, the source and the delivery belong to the thread that runs the line."""
 
@@ -95,6 +103,8 @@ class Line:
         self.commits = 0
         self.aborts = 0
         self.lag: dict[int, int] = {}
+        self.span = Span()
+        self._began: tuple[float, float] | None = None
         self._lag_at = 0.0
         self._stop = threading.Event()
         self._tally = Tally()
@@ -202,6 +212,8 @@ class Line:
         self._last_poll_at = time.monotonic()
         if polled:
             self._last_frame_at = self._last_poll_at
+            if self._began is None:
+                self._began = time.perf_counter(), time.process_time()
             # Counted before they are put: a frame that is in flight and not taken would be one too many.
             self.account.taken += len(polled)
             for frame, epoch in polled:
@@ -286,6 +298,8 @@ class Line:
             self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
         self.account.commit(self._tally)
         self.commits += 1
+        if self._began is not None:
+            self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         self._clear()
 
     def _clear(self) -> None:

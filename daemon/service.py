@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
@@ -14,13 +13,12 @@ import structlog
 from kafka import KafkaConsumer
 
 from daemon.accounting import Account
-from daemon.decoding import frame_decoder
 from daemon.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from daemon.errors import BrokerUnreachableError
 from daemon.events import encode_event, event_headers, event_source
 from daemon.frames import FrameMeta
 from daemon.http import ProbeServer
-from daemon.inspector import image_limits, open_inspector
+from daemon.inspector import open_inspector, open_pipeline
 from daemon.kafka import clients, diagnose
 from daemon.line import EncodeEvent, Line, LinePolicy
 from daemon.metrics import LineFigures, Metrics
@@ -31,12 +29,6 @@ from engines.cascade import Cascade
 from engines.results import Inspection
 
 log = structlog.get_logger(__name__)
-
-BATCHES_PER_SLOT = 8
-"""Frames held at once, in batches for each slot: enough to bridge a commit, few enough to keep latency low."""
-
-MIN_CAPACITY = 96
-"""Frames held at once at the least: three polls' worth, so that one is inspected while the next is fetched."""
 
 RETRY_S = 2.0
 """Wait between attempts to reach a broker that does not answer."""
@@ -59,18 +51,17 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         consumer = _connect(settings, life)
         if consumer is None:
             return Account()
-        pipeline = resources.enter_context(_pipeline(settings, cascade, metrics))
+        pipeline = resources.enter_context(open_pipeline(settings, cascade, _Timings(metrics)))
         delivery = _delivery(settings, consumer)
         resources.callback(delivery.close)
         line = _line(settings, cascade, consumer, pipeline, delivery, metrics)
         life.follow(line)
         metrics.follow(lambda: _figures(line, pipeline))
         log.info("inspecting", cascade=cascade.identity.cascade, backend=cascade.identity.backend, slots=cascade.slots)
-        started = time.monotonic()
         try:
             line.run(until_idle_s)
         finally:
-            _log_account(line, time.monotonic() - started)
+            _log_account(line)
         return line.account
 
 
@@ -136,20 +127,6 @@ def _connect(settings: Settings, life: _Life) -> KafkaConsumer | None:
             log.warning("waiting for the broker", error=str(error))
             life.stopped.wait(RETRY_S)
     return None
-
-
-def _pipeline(settings: Settings, cascade: Cascade, metrics: Metrics) -> Pipeline:
-    max_frames = min(settings.batch.max_frames, cascade.max_frames)
-    capacity = max(MIN_CAPACITY, BATCHES_PER_SLOT * cascade.slots * max_frames)
-    return Pipeline(
-        cascade,
-        frame_decoder(image_limits(settings), require_crc32c=settings.input.require_crc32c),
-        decode_threads=settings.pipeline.decode_threads or len(os.sched_getaffinity(0)),
-        max_frames=max_frames,
-        max_wait_s=settings.batch.max_wait_ms / 1000,
-        capacity=settings.pipeline.max_frames or capacity,
-        observer=_Timings(metrics),
-    )
 
 
 class _Timings:
@@ -235,8 +212,9 @@ def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
     )
 
 
-def _log_account(line: Line, seconds: float) -> None:
+def _log_account(line: Line) -> None:
     account = line.account
+    span = line.span
     log.info(
         "account",
         taken=account.taken,
@@ -248,5 +226,6 @@ def _log_account(line: Line, seconds: float) -> None:
         in_flight=line.in_flight,
         commits=line.commits,
         aborts=line.aborts,
-        seconds=round(seconds, 3),
+        seconds=round(span.seconds, 3),
+        cpu_seconds=round(span.cpu_seconds, 3),
     )
