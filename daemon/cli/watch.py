@@ -13,7 +13,7 @@ from daemon.settings import Settings
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="One event a line, as it was published.")
+@click.option("--json", "as_json", is_flag=True, help="One event a line.")
 @click.option(
     "--overlays",
     type=click.Path(path_type=Path, file_okay=False),
@@ -50,19 +50,16 @@ def command(
     """
     from itertools import islice
 
+    from daemon.event_pictures import EventPictures
     from daemon.event_table import EventTable
     from daemon.kafka import clients
     from daemon.kafka.session import session
-    from daemon.pictures.files import make_folder
     from daemon.stopping import stop_on_signal
-    from daemon.watch import FrameFinder, draw_event, follow_events
+    from daemon.watch import follow_events
 
     with ExitStack() as resources:
         consumer = resources.enter_context(session(settings, clients.reader))
-        finder = None
-        if overlays is not None:
-            make_folder(overlays)
-            finder = FrameFinder(resources.enter_context(session(settings, clients.frame_reader)))
+        pictures = None if overlays is None else resources.enter_context(EventPictures.open(settings, overlays))
         stop = resources.enter_context(stop_on_signal())
         table = None if as_json else EventTable()
         events = follow_events(consumer, settings.kafka.topics.events, start=start, until_idle_s=until_idle, stop=stop)
@@ -71,5 +68,5 @@ def command(
                 click.echo(event.to_json())
             else:
                 table.show(event)
-            if overlays is not None and finder is not None and event.defects:
-                draw_event(event, finder, overlays, settings)
+            if pictures is not None and event.defects:
+                pictures.save(event)

@@ -43,9 +43,7 @@ class Mark:
     mask: Grey | None
 
 
-def draw(
-    frame: Grey, found: Sequence[Mark], truth: Sequence[Mark] = (), *, text_share: float = TEXT_SHARE
-) -> Picture:
+def draw(frame: Grey, found: Sequence[Mark], truth: Sequence[Mark] = (), *, text_share: float = TEXT_SHARE) -> Picture:
     """The picture, BGR uint8 ``[height, width, 3]``, of a grey frame uint8 ``[height, width]`` with its marks.
 
     True masks are filled only where no found ones are given, for a fill can tell only one of them. ``text_share`` is

@@ -18,11 +18,12 @@ import cv2
 import jinja2
 import numpy as np
 
+from daemon.events import EventDefect
 from daemon.pictures.overlay import Picture
 from daemon.pictures.palette import class_colour
 from daemon.pictures.strip_map import StripFrame, lay_out
 from daemon.scoring import Counts, total
-from engines.results import Defect, Verdict
+from engines.results import Verdict
 
 PICTURE_WIDTH = 1280
 """Widest picture in the page, in pixels: two stand side by side, and one is still sharp when it is enlarged."""
@@ -64,7 +65,7 @@ class FrameEntry:
     position_mm: float | None
     captured_at: str
     verdict: Verdict
-    defects: Sequence[Defect]
+    defects: Sequence[EventDefect]
     classes: Sequence[int]
     picture: EncodedPicture
     true_picture: EncodedPicture | None = None
@@ -98,9 +99,9 @@ class ClassRow:
 class Report:
     """Everything the page shows.
 
-    ``strip`` holds all frames in the order in which they came, ``gallery`` those worth looking at, of which ``left_out``
-    more had no room. ``duration_s`` is from the first frame's arrival to the last verdict; ``latency_ms`` maps the name
-    of a percentile to milliseconds. ``engine`` and ``settings`` are shown as they are.
+    ``strip`` holds all frames in the order in which they came, ``gallery`` those worth looking at; ``left_out`` more
+    had no room. ``duration_s`` is from the first frame's arrival to the last verdict; ``latency_ms`` maps the name of a
+    percentile to milliseconds. ``engine`` and ``settings`` are shown as they are.
     """
 
     title: str
@@ -142,7 +143,7 @@ def encode_picture(picture: Picture) -> EncodedPicture:
 
 
 def class_rows(
-    names: Mapping[int, str], inspected: Iterable[Sequence[Defect]], counts: Mapping[int, Counts] | None
+    names: Mapping[int, str], inspected: Iterable[Sequence[EventDefect]], counts: Mapping[int, Counts] | None
 ) -> list[ClassRow]:
     """One row per class that has a name, was found or is true. ``inspected`` holds the defects of each frame."""
     frames: Counter[int] = Counter()
@@ -188,4 +189,4 @@ def _number(value: float, digits: int = 0) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f} %"
+    return "\N{EN DASH}" if share is None else f"{100 * share:.0f} %"
