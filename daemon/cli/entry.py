@@ -54,8 +54,10 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     invocation = Invocation()
     try:
         refuse_foreign_package(Path(daemon.__file__).parent)
-        cli.main(args=arguments, prog_name="millwatch", standalone_mode=False, obj=invocation)
+        code = cli.main(args=arguments, prog_name="millwatch", standalone_mode=False, obj=invocation)
         sys.stdout.flush()
+        # What a command gave to context.exit; None where it just returned.
+        return code if isinstance(code, int) else 0
     except MillwatchError as error:
         return _fail(invocation, str(error), error.exit_code)
     except click.ClickException as error:
@@ -73,7 +75,6 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         kind = type(error).__name__
         hint = "" if invocation.debug else "; --debug shows where"
         return _fail(invocation, f"internal error, please report it: {kind}: {error}{hint}", MillwatchError.exit_code)
-    return 0
 
 
 def refuse_foreign_package(package: Path) -> None:

@@ -75,16 +75,22 @@ def consumer(settings: Settings) -> KafkaConsumer:
     )
 
 
-def reader(settings: Settings, *, start: Literal["earliest", "latest"] = "latest") -> KafkaConsumer:
+def reader(
+    settings: Settings,
+    *,
+    start: Literal["earliest", "latest"] = "latest",
+    fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
+) -> KafkaConsumer:
     """A consumer of committed records outside every group, for commands that only look: partitions are assigned by
-    hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought."""
+    hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought, ``fetch_bytes`` how
+    much of a partition one request brings (a larger record comes all the same)."""
     return KafkaConsumer(
         **_common(settings),
         group_id=None,
         auto_offset_reset=start,
         enable_auto_commit=False,
         isolation_level="read_committed",
-        max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+        max_partition_fetch_bytes=fetch_bytes,
         max_poll_records=MAX_POLL_RECORDS,
         allow_auto_create_topics=False,
     )

@@ -7,7 +7,7 @@ tells of a refused login, and last asks for the topics.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
@@ -40,6 +40,25 @@ def check_topics(settings: Settings) -> None:
         problems = [state.problem for state in topic_states(client, settings) if state.problem]
     if problems:
         raise BrokerError("\n".join(problems))
+
+
+def check_names(client: KafkaAdminClient, settings: Settings) -> None:
+    """Raise :class:`BrokerError` where the group or, for exactly once, the transactional id may not be used.
+
+    A broker tells only whether it may be seen, which the right to use it includes; the first use has the last word.
+    """
+    kafka = settings.kafka
+    looks: list[Callable[[], object]] = [lambda: client.describe_groups([kafka.group])]
+    if kafka.delivery == "exactly_once":
+        looks.append(lambda: client.describe_transactions([kafka.transactional_id]))
+    for look in looks:
+        try:
+            look()
+        except kafka_errors.AuthorizationError:
+            raise
+        except (kafka_errors.BrokerResponseError, kafka_errors.IncompatibleBrokerVersion):
+            # A name that was never used is unknown to the broker, and an old broker cannot be asked.
+            continue
 
 
 @contextmanager

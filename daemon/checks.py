@@ -1,0 +1,100 @@
+"""What ``millwatch check`` looks at, one thing after the other, each with what to do where it is not right."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from daemon.inspector import cascade_overrides, open_inspector
+from daemon.kafka import clients, diagnose
+from daemon.kafka.topics import create_topics, topic_states
+from daemon.settings import Settings
+from engines.backends import open_compiler
+from engines.definition import load_definition
+from engines.errors import EngineError, MillwatchError
+from engines.manifest import check_fit, engines_folder
+from engines.settings import effective_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One thing that was looked at. ``exit_code`` is 0 where it is right; then ``detail`` tells what was found,
+    otherwise what is wrong and what to do."""
+
+    item: str
+    detail: str
+    exit_code: int = 0
+
+
+def run_checks(settings: Settings, *, offline: bool, create: bool) -> Iterator[Outcome]:
+    """Look at everything that does not depend on something that was found wrong.
+
+    ``offline`` leaves out the broker; ``create`` makes missing topics.
+    """
+    yield Outcome("configuration", f"group {settings.kafka.group}, instance {settings.kafka.instance}")
+    yield _outcome("checksums", _checksums)
+    yield _outcome("cascade", lambda: _cascade(settings))
+    yield _outcome("device", lambda: _device(settings))
+    yield _outcome("engines", lambda: _engines(settings))
+    if not offline:
+        yield from _broker(settings, create=create)
+
+
+def _outcome(item: str, look: Callable[[], str]) -> Outcome:
+    try:
+        return Outcome(item, look())
+    except MillwatchError as error:
+        return Outcome(item, str(error), error.exit_code)
+
+
+def _checksums() -> str:
+    if importlib.util.find_spec("crc32c") is None:
+        return "in Python: frames are read about 50 times slower: pip install crc32c"
+    return "by crc32c"
+
+
+def _cascade(settings: Settings) -> str:
+    definition = load_definition(settings.cascade)
+    effective = effective_settings(definition, cascade_overrides(settings))
+    names = ", ".join(f"{item.id} {item.name}" for item in effective.classes)
+    return f"{definition.name} {definition.version}: {names}"
+
+
+def _device(settings: Settings) -> str:
+    device = open_compiler(settings.engine.backend, settings.engine.device).device
+    return f"{device.backend} {device.version} on {device.name}"
+
+
+def _engines(settings: Settings) -> str:
+    """Whether the engines fit, and where they do whether the device answers with them."""
+    definition = load_definition(settings.cascade)
+    device = open_compiler(settings.engine.backend, settings.engine.device).device
+    fit = check_fit(engines_folder(settings.engine.directory, definition, device.backend), definition, device)
+    if fit.manifest is None:
+        if settings.engine.rebuild:
+            return f"{fit.problem}: run builds them at its start, millwatch build-engines does it now"
+        raise EngineError(f"{fit.problem}: run millwatch build-engines, or set engine.rebuild")
+    with open_inspector(settings) as cascade:
+        cascade.probe()
+        precisions = ", ".join(sorted(set(fit.manifest.precisions.values())))
+        return f"{len(fit.manifest.stages)} stages in {precisions}, the device answers, {cascade.slots} slots"
+
+
+def _broker(settings: Settings, *, create: bool) -> Iterator[Outcome]:
+    found: list[Outcome] = []
+    try:
+        with diagnose.connected(settings) as client:
+            found.append(Outcome("broker", f"{settings.kafka.bootstrap}, cluster {clients.cluster_id(client)}"))
+            states = topic_states(client, settings)
+            if create:
+                create_topics(client, settings, [state for state in states if state.missing])
+                states = topic_states(client, settings)
+            for state in states:
+                partitions = f"{state.name}, {state.partitions} partition{'' if state.partitions == 1 else 's'}"
+                found.append(Outcome(f"topic {state.key}", state.problem or partitions, 3 if state.problem else 0))
+            diagnose.check_names(client, settings)
+            found.append(Outcome("names", f"group {settings.kafka.group}, {settings.kafka.delivery}"))
+    except MillwatchError as error:
+        found.append(Outcome("names" if found else "broker", str(error), error.exit_code))
+    yield from found

@@ -1,0 +1,85 @@
+"""``millwatch build-engines``: a cascade's models to engines for this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.cli.options import with_settings
+from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engines.backends import BackendChoice
+    from engines.build import BuildReport, BuildStep
+
+
+@click.command()
+@click.option("--backend", type=click.Choice(["auto", "tensorrt", "openvino"]), help="Engine backend [engine.backend].")
+@click.option("--cascade", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the cascade [cascade].")
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Folder for engines [engine.directory].")
+@click.option("--force", is_flag=True, help="Build although the engines are up to date.")
+@with_settings
+def command(
+    settings: Settings, backend: BackendChoice | None, cascade: Path | None, output: Path | None, force: bool
+) -> None:
+    """Build the engines of a cascade, and measure how far they agree with its models. Does nothing where they are up
+    to date.
+
+    Example: millwatch build-engines --backend openvino --output engines/compiled
+    """
+    from rich.console import Console
+
+    from engines.build import build_cascade
+
+    report = build_cascade(
+        cascade or settings.cascade,
+        directory=output or settings.engine.directory,
+        backend=backend or settings.engine.backend,
+        device=settings.engine.device,
+        force=force,
+        progress=_tell,
+    )
+    # Piped into a file the table must not be folded to a terminal's 80 columns.
+    console = Console(width=None if Console().is_terminal else 160)
+    console.print(_table(report))
+    device = report.manifest.device
+    state = "up to date" if report.up_to_date else "built"
+    console.print(f"{state}: {report.folder}, for {device.backend} {device.version} on {device.name}", highlight=False)
+
+
+def _tell(step: BuildStep) -> None:
+    click.echo(f"building {step.stage} ({step.number} of {step.total})", err=True)
+
+
+def _table(report: BuildReport) -> Table:
+    from rich.table import Table
+
+    manifest = report.manifest
+    table = Table(
+        title=f"{manifest.cascade} {manifest.version}: worst disagreement on {manifest.compared_frames} frames, "
+        f"{manifest.defective_frames} of them defective"
+    )
+    for name in ("stage", "batch", "precision", "score off by", "verdicts flipped", "mask flipped", "Dice", "MB", "s"):
+        table.add_column(name, justify="left" if name in ("stage", "precision") else "right")
+    for engine in report.engines:
+        agreement = engine.agreement
+        table.add_row(
+            engine.stage,
+            str(engine.batch_size),
+            engine.precision,
+            _figure(agreement.max_score_difference, ".4f"),
+            _figure(agreement.verdicts_flipped, "d"),
+            _figure(agreement.max_flipped_share, ".3%"),
+            _figure(agreement.min_dice, ".4f"),
+            f"{engine.bytes / 1e6:.1f}",
+            f"{engine.seconds:.1f}",
+        )
+    return table
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
