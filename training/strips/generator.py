@@ -60,7 +60,7 @@ RIM_SPREAD: dict[int, float | None] = {1: 90.0, 2: 120.0, 3: None, 4: None}
 SMALLEST_CORE_PX = {1: 60, 2: 60, 3: 350, 4: 1500}
 
 # How far a mark may be toned down from what was drawn towards the limit of visibility. Small marks need their contrast.
-MOST_WEAKNESS = {1: 0.5, 2: 0.3, 3: 0.7, 4: 0.6}
+MOST_WEAKNESS = {1: 0.35, 2: 0.3, 3: 0.65, 4: 0.6}
 
 # A mark can fall on a painted, crowded or hidden place; then another is tried.
 TRIES_PER_MARK = 6

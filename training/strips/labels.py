@@ -23,7 +23,7 @@ MOST_GAIN = 2.2
 # Annotators outline a group of marks together and with a margin; sizes in pixels, (across, down).
 GROUP = {1: (22, 30), 2: (18, 42), 3: (26, 38), 4: (30, 30)}
 MARGIN = {1: (10, 10), 2: (14, 10), 3: (10, 10), 4: (10, 10)}
-SMALLEST_REGION_PX = {1: 150, 2: 150, 3: 400, 4: 800}
+SMALLEST_REGION_PX = {1: 300, 2: 400, 3: 500, 4: 1000}
 
 
 @dataclass(frozen=True)

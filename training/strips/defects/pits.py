@@ -68,8 +68,8 @@ def loop(rng: Sampler, x: float, y: float) -> Stamp:
     spot, body = Sheet(window), Sheet(window)
     spot.ellipse(x, y + rng.uniform(-0.5, 0.5) * half_height, half_width * 0.5, rng.uniform(4, 10))
     shading -= rng.uniform(0.2, 0.9) * spot.soft(1.5)
-    body.ellipse(x, y, half_width + 2, half_height + 2)
-    return Stamp(window, np.clip(shading, -1.5, 0.7), threshold(line, 0.25) | threshold(spot.ink, 0.5))
+    body.ellipse(x, y, half_width + 1, half_height + 1)
+    return Stamp(window, np.clip(shading, -1.5, 0.7), threshold(body.ink, 0.5))
 
 
 def tick(rng: Sampler, x: float, y: float) -> Stamp:
