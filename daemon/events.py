@@ -64,9 +64,7 @@ class EventEngine(_Part):
 class DefectEvent(_Part):
     """The verdict on one frame of the camera topic."""
 
-    schema_: Literal["millwatch.defect-event/1"] = Field(
-        SCHEMA, alias="schema", description="name and version of this schema"
-    )
+    schema_: Literal["millwatch.defect-event/1"] = Field(alias="schema", description="name and version of this schema")
     id: str = Field(description="topic-partition-offset of the frame; a repeated inspection repeats it")
     verdict: Literal["clean", "defective"] = Field(description="defective where there is at least one defect")
     camera: str = Field(description="the camera's id")
@@ -97,6 +95,7 @@ def event_of(meta: FrameMeta, inspection: Inspection, identity: EngineIdentity, 
     """The event of a frame; ``inspected_at_ms`` in milliseconds since 1970, UTC."""
     scores = inspection.class_scores
     return DefectEvent(
+        schema_=SCHEMA,
         id=meta.id,
         verdict=inspection.verdict,
         camera=_short(meta.camera),

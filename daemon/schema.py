@@ -26,14 +26,11 @@ class _Untitled(GenerateJsonSchema):
 def event_schema() -> Document:
     """JSON Schema, 2020-12, of a defect event's value. Further properties are allowed: later versions may add some."""
     document = DefectEvent.model_json_schema(schema_generator=_Untitled, mode="serialization", by_alias=True)
-    # The two marks of a shortened event are left out where they say nothing.
-    always = [name for name in document["required"] if name not in ("masks_omitted", "defects_omitted")]
     return {
         "$schema": JSON_SCHEMA_DIALECT,
         "$id": DATA_SCHEMA,
         **document,
         "title": SCHEMA,
-        "required": always,
     }
 
 
