@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.apache_kafka import HOME_VARIABLE, ApacheKafka, home
 from tests.support.topics import Lane, new_lane
+
+# A busy machine is no defect: examples have no deadline, the whole test has pytest's.
+settings.register_profile("millwatch", deadline=None)
+settings.load_profile("millwatch")
 
 
 @pytest.fixture(scope="session")
