@@ -206,6 +206,9 @@ class Line:
     def _idle(self, until_idle_s: float | None) -> bool:
         if until_idle_s is None or self.in_flight:
             return False
+        if not self._source.rebalances:
+            # The group has not answered yet: no frame could have come.
+            self._last_frame_at = time.monotonic()
         return time.monotonic() - self._last_frame_at > until_idle_s
 
     def _take_in(self, polled: list[tuple[Frame, int]]) -> None:

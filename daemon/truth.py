@@ -24,6 +24,10 @@ class TruthTable:
         """How many frames the table names."""
         return len(self._runs)
 
+    def classes(self, name: str | None) -> frozenset[int]:
+        """The classes that a frame or file of this name truly carries; none where the table does not name it."""
+        return frozenset(self._runs.get(_stem(name), ()) if name else ())
+
     def masks(self, name: str | None, height: int, width: int) -> dict[int, rle.Mask]:
         """The true masks, uint8 0/1 ``[height, width]`` by class, of a frame or file of this name.
 

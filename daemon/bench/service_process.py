@@ -1,0 +1,134 @@
+"""The service as a process of its own, watched from outside: its log, its account and its memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, cast
+
+import daemon
+from daemon.bench.machine import resident_bytes
+from engines.errors import MillwatchError
+
+START_S = 120.0
+"""How long the service may take until the group has given it partitions; engines may have to be opened first."""
+
+DRAIN_S = 60.0
+"""How long it may take from SIGTERM to its end."""
+
+SAMPLE_S = 0.25
+"""Time between two looks at its memory."""
+
+KEPT_LINES = 20
+"""Lines of its log that are shown when it fails."""
+
+
+class ServiceProcess:
+    """``millwatch run`` with these arguments; a context manager that ends it.
+
+    Its log is read as JSON, so the arguments must not set another format.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        # The same code as this process runs, wherever it was started: -P keeps the working folder out of it.
+        command = [sys.executable, "-P", "-m", "daemon", "run", "--set", "log.format=json", "--set", "log.level=info"]
+        paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._command = [*command, *arguments]
+        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._threads: list[threading.Thread] = []
+        self._changed = threading.Condition()
+        self._entries: dict[str, Mapping[str, Any]] = {}
+        self._tail: deque[str] = deque(maxlen=KEPT_LINES)
+        self._ended = threading.Event()
+        self.peak_resident_bytes = 0
+
+    def __enter__(self) -> Self:
+        process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=self._environment,
+            start_new_session=True,
+        )
+        self._process = process
+        log = cast(IO[bytes], process.stderr)
+        self._threads = [
+            threading.Thread(target=self._read_log, args=(log,), name="service-log", daemon=True),
+            threading.Thread(target=self._watch_memory, args=(process.pid,), name="service-memory", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        process = cast(subprocess.Popen[bytes], self._process)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return cast(subprocess.Popen[bytes], self._process).pid
+
+    def wait_until_reading(self) -> None:
+        """Return when the group has given it its partitions."""
+        self._entry("partitions assigned", START_S)
+
+    def stop(self) -> Mapping[str, Any]:
+        """Ask it to drain and end, and wait for that; returns the account that it logs of its frames."""
+        process = cast(subprocess.Popen[bytes], self._process)
+        process.terminate()
+        account = self._entry("account", DRAIN_S)
+        code = process.wait(DRAIN_S)
+        if code != 0:
+            raise self._failed(f"ended with {code}")
+        return account
+
+    def _entry(self, event: str, timeout_s: float) -> Mapping[str, Any]:
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while event not in self._entries:
+                left = deadline - time.monotonic()
+                if self._ended.is_set() or left <= 0:
+                    raise self._failed(f"did not log {event!r}")
+                self._changed.wait(left)
+            return self._entries[event]
+
+    def _failed(self, what: str) -> MillwatchError:
+        return MillwatchError("\n".join([f"the service under measurement {what}; its last words:", *self._tail]))
+
+    def _read_log(self, log: IO[bytes]) -> None:
+        with log:
+            for line in log:
+                text = line.decode(errors="replace").rstrip()
+                try:
+                    entry = json.loads(text)
+                except ValueError:
+                    entry = {"event": text}
+                with self._changed:
+                    self._tail.append(text)
+                    self._entries[str(entry.get("event"))] = entry
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended.set()
+            self._changed.notify_all()
+
+    def _watch_memory(self, pid: int) -> None:
+        while not self._ended.wait(SAMPLE_S):
+            self.peak_resident_bytes = max(self.peak_resident_bytes, resident_bytes(pid) or 0)

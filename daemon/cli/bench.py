@@ -1,0 +1,79 @@
+"""``millwatch bench``: the cascade alone and end to end, as one JSON object."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from daemon.cli.options import with_settings
+from daemon.settings import Settings
+
+
+@click.command()
+@click.option(
+    "--frames",
+    type=click.IntRange(min=20),
+    default=1800,
+    show_default=True,
+    help="Frames for each figure: 1800 take two to three minutes on two cores.",
+)
+@click.option(
+    "--defect-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of defective frames."
+)
+@click.option(
+    "--recording", type=click.Path(path_type=Path), metavar="FILE", help="Frames to use [those of the cascade]."
+)
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Table of their true masks, which tells the defective ones [truth.csv beside the recording].",
+)
+@click.option(
+    "--broker",
+    type=click.Choice(["embedded", "configured"]),
+    default="embedded",
+    show_default=True,
+    help="A broker of the command's own, or kafka.bootstrap (topics of its own there, removed at the end).",
+)
+@click.option(
+    "--skip",
+    type=click.Choice(["naive", "end-to-end", "latency"]),
+    multiple=True,
+    help="Leave a part out; its figures are null.",
+)
+@with_settings
+def command(
+    settings: Settings,
+    frames: int,
+    defect_rate: float,
+    recording: Path | None,
+    truth: Path | None,
+    broker: str,
+    skip: tuple[str, ...],
+) -> None:
+    """Measure how fast this machine inspects: the cascade alone, and end to end through a broker.
+
+    Prints one JSON object; progress goes to standard error.
+
+    Example: millwatch bench --frames 600 --skip latency
+    """
+    from daemon.bench.run import PARTS, Plan, run_bench
+    from daemon.bench.stream import Options
+    from daemon.bench.workload import read_workload
+
+    if recording is None:
+        recording = settings.cascade / "recording.parquet"
+    workload = read_workload(recording, truth or recording.with_name("truth.csv"), defect_rate)
+    given = click.get_current_context().params
+    plan = Plan(
+        # The service under measurement is a process of its own: it gets the same configuration in the same words.
+        options=Options(given["config"], given["overrides"]),
+        workload=workload,
+        frames=frames,
+        embedded=broker == "embedded",
+        skip=[part for part in PARTS if part in skip],
+    )
+    result = run_bench(plan, lambda line: click.echo(line, err=True))
+    click.echo(result.to_json())
