@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
 Headers = tuple[tuple[str, bytes | None], ...]
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNKNOWN_CAMERA = "unknown"
 
@@ -107,12 +109,13 @@ def parse_time(text: str) -> int:
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
         raise ValueError("no offset from UTC")
-    return round(time.timestamp() * 1000)
+    return round((time - EPOCH) / timedelta(milliseconds=1))
 
 
 def format_time(milliseconds: int) -> str:
     """RFC 3339 in UTC with milliseconds, of milliseconds since 1970."""
-    time = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    # Whole numbers throughout: far from 1970 a float of seconds has no exact milliseconds any more.
+    time = EPOCH + timedelta(milliseconds=milliseconds)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
