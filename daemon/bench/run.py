@@ -24,14 +24,11 @@ Part = Literal["naive", "end-to-end", "latency"]
 PARTS: tuple[Part, ...] = ("naive", "end-to-end", "latency")
 """What may be left out; the cascade alone is always measured."""
 
-ROUNDS = 3
-"""How often the parts take turns."""
-
 NAIVE_SHARE = 4
 """One frame in so many is inspected one by one, with each number of threads."""
 
-WARM_UP_S = 2.0
-"""The latency of the first frames does not count: clients, caches and threads are still waking up."""
+WARM_UP_SHARE = 10
+"""The latency of one frame in so many, the first ones, does not count: clients and caches are still waking up."""
 
 BYTES_PER_MB = 1e6
 
@@ -40,7 +37,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure: ``frames`` for each speed, without the parts in ``skip``.
+    """What to measure: ``frames`` for each speed, spread over ``rounds``, without the parts in ``skip``.
 
     ``embedded`` runs a broker of the bench's own; otherwise the configured one is used.
     """
@@ -48,6 +45,7 @@ class Plan:
     options: Options
     workload: Workload
     frames: int
+    rounds: int
     embedded: bool
     skip: Collection[Part]
 
@@ -79,7 +77,7 @@ def run_bench(plan: Plan, say: Say) -> BenchResult:
             frames = plan.workload.frames(plan.frames)
             say(f"latency: {len(frames)} frames at {fps / 2:.1f} a second")
             with open_lane(plan.options, bootstrap) as lane:
-                latencies, resident_bytes = measure_latency(lane, frames, fps / 2, round(WARM_UP_S * fps / 2))
+                latencies, resident_bytes = measure_latency(lane, frames, fps / 2, len(frames) // WARM_UP_SHARE)
             rounds.resident_bytes = max(rounds.resident_bytes, resident_bytes)
             say(f"latency: {len(latencies)} events of defective frames")
         return _result(plan, settings, cascade, rounds, latencies)
@@ -89,9 +87,9 @@ def _rounds(plan: Plan, settings: Settings, cascade: Cascade, bootstrap: str, sa
     rounds = _Rounds()
     recorded = plan.workload.frames(plan.frames)
     frames = as_read(recorded)
-    for number in range(ROUNDS):
-        part = slice(number * len(frames) // ROUNDS, (number + 1) * len(frames) // ROUNDS)
-        say(f"round {number + 1} of {ROUNDS}")
+    for number in range(plan.rounds):
+        part = slice(number * len(frames) // plan.rounds, (number + 1) * len(frames) // plan.rounds)
+        say(f"round {number + 1} of {plan.rounds}")
         rounds.bare.append(inspect_in_pipeline(settings, cascade, frames[part]))
         say(f"  cascade {_told(rounds.bare[-1])}")
         if "end-to-end" not in plan.skip:

@@ -19,6 +19,9 @@ from daemon.settings import Settings
     help="Frames for each figure: 1800 take two to three minutes on two cores.",
 )
 @click.option(
+    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="How often the parts take turns."
+)
+@click.option(
     "--defect-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of defective frames."
 )
 @click.option(
@@ -47,6 +50,7 @@ from daemon.settings import Settings
 def command(
     settings: Settings,
     frames: int,
+    rounds: int,
     defect_rate: float,
     recording: Path | None,
     truth: Path | None,
@@ -72,6 +76,7 @@ def command(
         options=Options(given["config"], given["overrides"]),
         workload=workload,
         frames=frames,
+        rounds=rounds,
         embedded=broker == "embedded",
         skip=[part for part in PARTS if part in skip],
     )
