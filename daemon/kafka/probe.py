@@ -80,8 +80,11 @@ def _connection(host: str, port: int, place: str) -> socket.socket:
 
 
 def _ask_plain(connection: socket.socket, place: str) -> None:
-    connection.sendall(_request(API_VERSIONS, 0))
-    start = _receive(connection, 4)
+    try:
+        connection.sendall(_request(API_VERSIONS, 0))
+        start = _receive(connection, 4)
+    except ConnectionError:
+        start = b""
     if start[:1] == bytes([TLS_ALERT]):
         raise BrokerError(f"{place}: this is a TLS port: set kafka.security.protocol to ssl or sasl_ssl")
     if not start:
@@ -97,7 +100,7 @@ def _secured(connection: socket.socket, context: ssl.SSLContext, host: str, plac
             f"{place}: its certificate is not trusted: {error.verify_message.rstrip('.')} "
             "(kafka.security.ca_file, check_hostname)"
         ) from None
-    except (ssl.SSLEOFError, ConnectionResetError):
+    except (ssl.SSLEOFError, ConnectionError):
         # Kafka reads a TLS greeting as the length of a request, finds it too large and hangs up.
         raise BrokerError(
             f"{place}: hung up on the TLS greeting: this is a plaintext port: "
