@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
+from pathlib import Path, PurePosixPath
 from typing import Final
-
-import numpy as np
 
 from engines.backend import Frames
 from engines.definition import CascadeDefinition
-from engines.errors import EngineError, FrameRejectedError
+from engines.errors import EngineError, FrameRejectedError, UsageError
 from engines.images import ImageLimits, decode
 from engines.openvino.reference import ReferenceStage
-from engines.recording import read_recording
+from engines.recording import RecordedFrame, read_recording
 from engines.sizes import to_input
 
 COMPARED_FRAMES: Final = 24
 """Frames that are compared at most: enough for every class to occur, few enough for a build of seconds on two cores."""
+
+Classes = Callable[[RecordedFrame, Frames], set[int]]
+"""The ids of the classes that a recorded frame carries; the second argument is the frame at the cascade's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,40 +35,35 @@ class ComparisonFrames:
 def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
     """Frames of the cascade's recording, at least half of them defective, every class among them that occurs there.
 
-    What is defective is decided by the reference's gate and classifier: that needs no truth, and frames that pass them
-    are those on which the later stages work. Raises :class:`EngineError` where the cascade names no recording or the
-    gate passes none of its frames, and :class:`engines.errors.UsageError` where the recording cannot be read.
+    What is defective is told by the truth beside the recording, and where there is none by the reference's gate and
+    classifier. Raises :class:`EngineError` where the cascade names no recording or nothing in it is defective, and
+    :class:`UsageError` where recording or truth cannot be read.
     """
     if definition.recording_path is None:
         raise EngineError(
             f"{definition.folder}: no recording to compare engines on: name one as 'recording' in cascade.yaml"
             " (millwatch record makes one)"
         )
+    classes_of = _from_truth(definition.truth_path) if definition.truth_path else _from_reference(definition)
     wanted = COMPARED_FRAMES // 2
-    gate, classifier = (ReferenceStage(stage, definition) for stage in definition.stages[:2])
-    thresholds = np.array([item.threshold for item in definition.classes])
     clean: list[Frames] = []
-    # Frames that pass the gate by their strongest class; the last list is for those that no class claims.
-    by_class: list[list[Frames]] = [[] for _ in (*definition.classes, None)]
-    for frame in _frames(definition):
-        if float(gate.scores(frame)) < definition.gate.threshold:
-            kept = clean
-        else:
-            margins = classifier.scores(frame) - thresholds
-            kept = by_class[int(margins.argmax()) if margins.max() >= 0 else -1]
+    by_class: dict[int, list[Frames]] = {item.id: [] for item in definition.classes}
+    for record, frame in _frames(definition, definition.recording_path):
+        # A frame of several classes stands for the one that has the fewest so far.
+        carried = [by_class[class_id] for class_id in classes_of(record, frame) if class_id in by_class]
+        kept = min(carried, key=len) if carried else clean
         if len(kept) < wanted:
             kept.append(frame)
-    in_turn = chain.from_iterable(zip_longest(*by_class))
+    in_turn = chain.from_iterable(zip_longest(*by_class.values()))
     defective = list(islice((frame for frame in in_turn if frame is not None), wanted))
     if not defective:
-        raise EngineError(f"{definition.recording_path}: the gate passes no frame of it, so masks cannot be compared")
+        raise EngineError(f"{definition.recording_path}: no frame in it is defective, so masks cannot be compared")
     return ComparisonFrames((*defective, *clean[: len(defective)]), len(defective))
 
 
-def _frames(definition: CascadeDefinition) -> Iterator[Frames]:
-    assert definition.recording_path is not None
+def _frames(definition: CascadeDefinition, recording: Path) -> Iterator[tuple[RecordedFrame, Frames]]:
     limits = ImageLimits(min_pixels=1)
-    for record in read_recording(definition.recording_path):
+    for record in read_recording(recording):
         width, height = record.header("width"), record.header("height")
         try:
             frame = decode(
@@ -78,4 +76,44 @@ def _frames(definition: CascadeDefinition) -> Iterator[Frames]:
         except FrameRejectedError:
             # A recording of a real line holds what came over the line; only what can be inspected is compared.
             continue
-        yield to_input(frame, definition.input)
+        yield record, to_input(frame, definition.input)
+
+
+def _from_truth(path: Path) -> Classes:
+    """Classes as a table ``ImageId,ClassId,EncodedPixels`` has them; frames are known by their ``frame-id``."""
+    carried: dict[str, set[int]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["EncodedPixels"]:
+                    carried.setdefault(_frame_name(row["ImageId"]), set()).add(int(row["ClassId"]))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot read the truth: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not a table ImageId,ClassId,EncodedPixels: {error}") from None
+
+    def classes_of(record: RecordedFrame, frame: Frames) -> set[int]:
+        del frame
+        return carried.get(_frame_name(record.header("frame-id") or ""), set())
+
+    return classes_of
+
+
+def _frame_name(name: str) -> str:
+    """The name without folders and an image's suffix: a table made from files names the same frames as headers do."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"} else path.name
+
+
+def _from_reference(definition: CascadeDefinition) -> Classes:
+    """Classes as the models themselves see them: frames that pass are those on which the later stages work."""
+    gate, classifier = (ReferenceStage(stage, definition) for stage in definition.stages[:2])
+
+    def classes_of(record: RecordedFrame, frame: Frames) -> set[int]:
+        del record
+        if float(gate.scores(frame)) < definition.gate.threshold:
+            return set()
+        scores = zip(definition.classes, classifier.scores(frame).tolist(), strict=True)
+        return {item.id for item, score in scores if score >= item.threshold}
+
+    return classes_of

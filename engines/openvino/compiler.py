@@ -11,6 +11,7 @@ import openvino as ov
 from engines.backend import DeviceInfo, EngineFile, Precision
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
+from engines.openvino.kernels import BLOCKED_KERNELS, fastest, preferring
 from engines.openvino.models import first_line, read_stage
 from engines.openvino.runtime import OpenVINORuntime
 
@@ -36,7 +37,9 @@ class OpenVINOCompiler:
             name=str(self._core.get_property(DEVICE, "FULL_DEVICE_NAME")).strip(),
             capabilities=" ".join(_processor_flags()),
         )
-        amx = "amx_bf16" in self.device.capabilities.split()
+        flags = self.device.capabilities.split()
+        amx = "amx_bf16" in flags
+        self._narrow = "avx2" in flags and "avx512f" not in flags
         self.precisions: tuple[Precision, ...] = ("bf16", "f32") if amx else ("f32",)
 
     def build(
@@ -44,8 +47,13 @@ class OpenVINOCompiler:
     ) -> None:
         """See :meth:`engines.backend.Compiler.build`."""
         model = read_stage(self._core, stage, definition, batch_size)
+        # Streams and threads are set when the engine is opened.
+        config = {"INFERENCE_PRECISION_HINT": precision, "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
         try:
-            compiled = self._core.compile_model(model, DEVICE, {"INFERENCE_PRECISION_HINT": precision})
+            candidates = [model]
+            if precision == "f32" and self._narrow:
+                candidates.append(preferring(BLOCKED_KERNELS, self._core, model))
+            compiled = fastest([self._core.compile_model(candidate, DEVICE, config) for candidate in candidates])
             exported = io.BytesIO()
             compiled.export_model(exported)
         except RuntimeError as error:

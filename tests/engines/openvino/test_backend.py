@@ -1,0 +1,66 @@
+"""The OpenVINO backend: the contract of all backends, and what is its own."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engines.backend import Compiler, EngineFile
+from engines.definition import load_definition
+from engines.errors import DeviceError, InferenceError
+from engines.openvino.compiler import OpenVINOCompiler
+from engines.openvino.runtime import OpenVINORuntime
+from tests.engines.contract_backend import BackendContract
+from tests.support.tiny_cascade import write_tiny_cascade
+
+
+class TestOpenVINO(BackendContract):
+    @pytest.fixture(scope="class")
+    @classmethod
+    def compiler(cls) -> Compiler:
+        return OpenVINOCompiler()
+
+
+class _Failing:
+    """An infer request on a device that has stopped working."""
+
+    def __init__(self, request: object) -> None:
+        self._request = request
+
+    def set_tensor(self, *values: object) -> None:
+        del values
+
+    def start_async(self, **options: object) -> None:
+        del options
+        raise RuntimeError("Exception from src/inference.cpp:1\nthe primitive failed")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenVINORuntime:
+    definition = load_definition(write_tiny_cascade(tmp_path))
+    compiler = OpenVINOCompiler()
+    path = tmp_path / "gate.blob"
+    compiler.build(definition.stages[0], definition, 1, "f32", path)
+    return compiler.open(definition, [EngineFile("gate", 1, path)], slots=1, max_frames=1)
+
+
+def test_a_failed_run_is_this_batch_s_and_a_failed_probe_the_device_s(
+    runtime: OpenVINORuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(runtime):
+        for slot in (runtime.slots[0], runtime._probe_slot):
+            for engine in slot._engines["gate"].values():  # type: ignore[attr-defined]
+                object.__setattr__(engine, "request", _Failing(engine.request))
+        with pytest.raises(InferenceError, match="gate: inference failed: the primitive failed"):
+            runtime.slots[0].gate(np.zeros(1, np.int64))
+        with pytest.raises(DeviceError, match="the primitive failed"):
+            runtime.probe()
+
+
+def test_bfloat16_is_tried_only_where_the_processor_has_tiles_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for flags, precisions in ((["amx_bf16", "avx512f"], ("bf16", "f32")), (["avx2"], ("f32",))):
+        monkeypatch.setattr("engines.openvino.compiler._processor_flags", lambda flags=flags: flags)
+        assert OpenVINOCompiler().precisions == precisions
