@@ -22,7 +22,6 @@ REASONS = frozenset(
         "bad-header",
         "wrong-size",
         "inference",
-        "stale",
     }
 )
 """Reasons of dead letters that have a label of their own; all others are counted as ``other``."""
@@ -50,7 +49,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.build = Info("millwatch_build", "What runs", registry=registry)
+        self.cascade = Info("millwatch_cascade", "The cascade that inspects, as events name it", registry=registry)
         self.bytes_taken = Counter("millwatch_taken_bytes", "Bytes of frames taken in, encoded", registry=registry)
         self.malformed_headers = Counter(
             "millwatch_malformed_headers", "Headers that are only information and did not parse", registry=registry
@@ -63,9 +62,6 @@ class Metrics:
         )
         self.inspect_seconds = Histogram(
             "millwatch_inspect_seconds", "Inspecting one batch, all stages", buckets=_SECONDS, registry=registry
-        )
-        self.stage_seconds = Histogram(
-            "millwatch_stage_seconds", "One stage on one batch", ("stage",), buckets=_SECONDS, registry=registry
         )
         self.commit_seconds = Histogram("millwatch_commit_seconds", "One commit", buckets=_SECONDS, registry=registry)
         self.latency_seconds = Histogram(

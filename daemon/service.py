@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from types import FrameType
 
 import structlog
@@ -47,6 +48,7 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         if settings.http.port:
             resources.enter_context(ProbeServer(settings.http.host, settings.http.port, metrics, life.readiness))
         cascade = resources.enter_context(open_inspector(settings))
+        metrics.cascade.info(asdict(cascade.identity))
         life.waiting_for = "the broker does not answer"
         consumer = _connect(settings, life)
         if consumer is None:
