@@ -7,6 +7,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -15,26 +16,42 @@ CERTIFICATES = Path(__file__).parent / "certificates"
 Talk = Callable[[socket.socket], None]
 
 
-def request(connection: socket.socket) -> tuple[int, int]:
-    """Key and correlation id of the next request; EOFError where the other side hung up."""
+API_VERSIONS, SASL_HANDSHAKE, METADATA = 18, 17, 3
+
+# The requests of a broker, each from version 0 to this one.
+KNOWN = {METADATA: 8, SASL_HANDSHAKE: 1, API_VERSIONS: 0, 36: 1}
+
+
+@dataclass(frozen=True)
+class Request:
+    key: int
+    version: int
+    correlation: int
+
+
+def request(connection: socket.socket) -> Request:
+    """The next request; EOFError where the other side hung up."""
     (length,) = struct.unpack(">i", _exactly(connection, 4))
-    key, _version, correlation = struct.unpack_from(">hhi", _exactly(connection, length))
-    return key, correlation
+    return Request(*struct.unpack_from(">hhi", _exactly(connection, length)))
 
 
-def answer(connection: socket.socket, correlation: int, body: bytes) -> None:
-    connection.sendall(struct.pack(">ii", len(body) + 4, correlation) + body)
+def answer(connection: socket.socket, asked: Request, body: bytes) -> None:
+    connection.sendall(struct.pack(">ii", len(body) + 4, asked.correlation) + body)
 
 
 def kafka(*, handshake: int = 0, mechanisms: tuple[str, ...] = ("SCRAM-SHA-512",)) -> Talk:
-    """Answers versions with no error and logins with the error code ``handshake``."""
+    """Answers versions, and the offer of a login with the error code ``handshake``; hangs up on anything else, as a
+    listener does on whoever has not logged in."""
 
     def talk(connection: socket.socket) -> None:
-        while True:
-            key, correlation = request(connection)
-            names = b"".join(struct.pack(">h", len(name)) + name.encode() for name in mechanisms)
-            login = struct.pack(">hi", handshake, len(mechanisms)) + names
-            answer(connection, correlation, login if key == 17 else struct.pack(">hi", 0, 0))
+        while (asked := request(connection)).key in (API_VERSIONS, SASL_HANDSHAKE):
+            if asked.key == API_VERSIONS:
+                versions = b"".join(struct.pack(">hhh", key, 0, last) for key, last in KNOWN.items())
+                # 35 is UNSUPPORTED_VERSION, which is always told in the form of version 0.
+                answer(connection, asked, struct.pack(">hi", 35 if asked.version else 0, len(KNOWN)) + versions)
+            else:
+                names = b"".join(struct.pack(">h", len(name)) + name.encode() for name in mechanisms)
+                answer(connection, asked, struct.pack(">hi", handshake, len(mechanisms)) + names)
 
     return talk
 

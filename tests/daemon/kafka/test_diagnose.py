@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+import pytest
+from kafka import errors as kafka_errors
+
+from daemon.errors import BrokerError, BrokerUnreachableError
+from daemon.kafka import diagnose
+from daemon.kafka.topics import create_topics, topic_states
+from daemon.settings import Settings, load_settings
+from tests.daemon.kafka.fake_broker import FakeBroker, kafka, tls_port
+from tests.support.topics import Lane
+
+
+def settings(port: int, *overrides: str) -> Settings:
+    return load_settings(None, [f"kafka.bootstrap=127.0.0.1:{port}", *overrides])
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnose, "CONNECT_TIMEOUT_MS", 500)
+
+
+@pytest.mark.kafka
+def test_a_broker_and_its_topics_that_are_right(lane: Lane) -> None:
+    assert diagnose.check_broker(lane.settings())
+    diagnose.check_topics(lane.settings())
+    with diagnose.connected(lane.settings()) as client:
+        diagnose.check_names(client, lane.settings())
+
+
+@pytest.mark.kafka
+def test_missing_topics_are_named_and_can_be_made(lane: Lane) -> None:
+    chosen = lane.settings(f"kafka.topics.frames={lane.name}.new", f"kafka.topics.dead={lane.name}.new.dead")
+    with pytest.raises(BrokerError) as caught:
+        diagnose.check_topics(chosen)
+    assert str(caught.value).splitlines() == [
+        f"topic {lane.name}.new does not exist: make it, or let millwatch check --create make it",
+        f"topic {lane.name}.new.dead does not exist: make it, or let millwatch check --create make it",
+    ]
+    with diagnose.connected(chosen) as client:
+        create_topics(client, chosen, [state for state in topic_states(client, chosen) if state.missing])
+        states = topic_states(client, chosen)
+        assert [(state.key, state.problem) for state in states] == [("frames", None), ("events", None), ("dead", None)]
+        assert states[0].partitions == 4
+        # Somebody else made them in the meantime: that is what was wanted.
+        create_topics(client, chosen, states)
+
+
+def test_one_address_that_answers_is_enough(embedded_broker: str) -> None:
+    chosen = load_settings(None, [f"kafka.bootstrap=127.0.0.1:{unused_port()},{embedded_broker}"])
+    assert diagnose.check_broker(chosen)
+
+
+@pytest.mark.usefixtures("_short_patience")
+def test_a_refusal_says_more_than_an_address_that_is_down() -> None:
+    with FakeBroker(tls_port) as broker:
+        chosen = load_settings(None, [f"kafka.bootstrap=127.0.0.1:{unused_port()},127.0.0.1:{broker.port}"])
+        with pytest.raises(BrokerError, match="this is a TLS port"):
+            diagnose.check_broker(chosen)
+
+
+@pytest.mark.usefixtures("_short_patience")
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        ([], "hung up on the first request: it wants a login"),
+        (
+            [
+                "kafka.security.protocol=sasl_plaintext",
+                "kafka.security.username=alice",
+                "kafka.security.password=wrong",
+            ],
+            "hung up on the login of alice: wrong user or password",
+        ),
+    ],
+)
+def test_a_connection_that_ends_without_a_word(overrides: list[str], complaint: str) -> None:
+    with FakeBroker(kafka()) as broker:
+        with pytest.raises(BrokerError, match=complaint) as caught:
+            diagnose.check_broker(settings(broker.port, *overrides))
+        assert not isinstance(caught.value, BrokerUnreachableError)
+
+
+@pytest.mark.usefixtures("_short_patience")
+def test_the_clients_log_is_quiet_while_it_is_diagnosed(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("kafka")
+    before = (logger.level, logger.propagate, logger.handlers[:])
+    with FakeBroker(kafka()) as broker, pytest.raises(BrokerError):
+        diagnose.check_broker(settings(broker.port))
+    assert not [record for record in caplog.records if record.name.startswith("kafka")]
+    assert (logger.level, logger.propagate, logger.handlers[:]) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (kafka_errors.TopicAuthorizationFailedError("x"), BrokerError, "READ on the frames topic"),
+        (kafka_errors.GroupAuthorizationFailedError("x"), BrokerError, "READ on the consumer group"),
+        (kafka_errors.TransactionalIdAuthorizationFailedError("x"), BrokerError, "transactional id"),
+        (kafka_errors.ClusterAuthorizationFailedError("x"), BrokerError, "IDEMPOTENT_WRITE"),
+        (kafka_errors.KafkaTimeoutError("x"), BrokerUnreachableError, "does not answer"),
+        (kafka_errors.NotLeaderForPartitionError("x"), BrokerUnreachableError, "does not answer"),
+        (kafka_errors.InvalidTopicError("x"), BrokerError, "the broker refused: InvalidTopicError"),
+    ],
+)
+def test_an_error_of_the_client_in_the_users_words(error: Any, kind: type[BrokerError], words: str) -> None:
+    explained = diagnose.explain(error)
+    assert type(explained) is kind
+    assert words in str(explained)
+    assert explained.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"error_code": 29, "partitions": []}, "no right to see topic camera.frames: allow DESCRIBE and READ on it"),
+        (
+            {"error_code": 0, "partitions": [1, 2], "authorized_operations": ["DESCRIBE"]},
+            "no right to READ topic camera.frames: allow READ on it",
+        ),
+        ({"error_code": 0, "partitions": [1, 2], "authorized_operations": ["READ"]}, None),
+        ({"error_code": 0, "partitions": [1, 2], "authorized_operations": None}, None),
+    ],
+)
+def test_rights_on_a_topic(found: dict[str, Any], problem: str | None) -> None:
+    class Client:
+        def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+            return [{**found, "name": name} for name in names]
+
+    assert topic_states(Client(), load_settings())[0].problem == problem
