@@ -35,21 +35,25 @@ def runs_of(transposed: Mask) -> Runs:
     ``transposed`` is uint8 or bool ``[width, height]``, C-contiguous. Returns int64 ``[n, 2]``: 0-based start, length.
     """
     flat = transposed.reshape(-1)
-    filled = flat if flat.dtype == np.bool_ else flat != 0
+    # Masks of 0 and 1, as the engines make them, are compared as they are: one temporary array of a frame's size stays
+    # in the allocator's hands, a second makes it return memory to the system and fault it in again on every call.
+    binary = flat if flat.dtype == np.bool_ or flat.max(initial=0) <= 1 else flat != 0
     # A run starts or ends wherever neighbours differ; the two ends of the mask border on nothing.
-    edges = np.flatnonzero(filled[1:] != filled[:-1]) + 1
-    if filled.size and filled[0]:
+    edges = np.flatnonzero(binary[1:] != binary[:-1]) + 1
+    if binary.size and binary[0]:
         edges = np.concatenate(([0], edges))
-    if filled.size and filled[-1]:
-        edges = np.concatenate((edges, [filled.size]))
-    pairs = edges.reshape(-1, 2)
-    return np.stack((pairs[:, 0], pairs[:, 1] - pairs[:, 0]), axis=1)
+    if binary.size and binary[-1]:
+        edges = np.concatenate((edges, [binary.size]))
+    runs: Runs = edges.reshape(-1, 2)
+    runs[:, 1] -= runs[:, 0]
+    return runs
 
 
 def runs_to_text(runs: Runs) -> str:
     """Kaggle's text of runs int64 ``[n, 2]`` (0-based start, length); the empty string for no runs."""
-    numbers = runs + np.array([1, 0], dtype=np.int64)
-    return " ".join(map(str, numbers.reshape(-1).tolist()))
+    numbers = (runs + np.array([1, 0], dtype=np.int64)).reshape(-1).tolist()
+    # One format for all numbers takes half the time of a string for each.
+    return ("%d " * len(numbers) % tuple(numbers)).rstrip()
 
 
 def runs_from_text(text: str) -> Runs:

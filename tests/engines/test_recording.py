@@ -1,0 +1,74 @@
+"""Recordings keep records byte for byte and leave nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines.errors import UsageError
+from engines.recording import (
+    ROWS_PER_GROUP,
+    RecordedFrame,
+    RecordingWriter,
+    count_frames,
+    read_recording,
+    write_recording,
+)
+
+HEADERS = st.lists(st.tuples(st.text(max_size=5), st.none() | st.binary(max_size=5)), max_size=3).map(tuple)
+FRAMES = st.builds(
+    RecordedFrame,
+    st.none() | st.binary(max_size=8),
+    st.none() | st.binary(max_size=50),
+    HEADERS,
+    st.integers(0, 2**42),
+    st.integers(0, 2**31 - 1),
+    st.integers(0, 2**62),
+)
+
+
+@given(frames=st.lists(FRAMES, max_size=5))
+def test_what_is_read_is_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, frames: list[RecordedFrame]
+) -> None:
+    path = tmp_path_factory.mktemp("recording") / "r.parquet"
+    assert write_recording(path, frames) == len(frames)
+    assert list(read_recording(path)) == frames
+    assert count_frames(path) == len(frames)
+
+
+def test_many_frames_come_in_groups_and_in_order(tmp_path: Path) -> None:
+    frames = [RecordedFrame(b"k", b"v" * 9, (), number, 0, number) for number in range(3 * ROWS_PER_GROUP + 1)]
+    path = tmp_path / "folder" / "r.parquet"
+    write_recording(path, frames)
+    assert pq.ParquetFile(path).metadata.num_row_groups == 4
+    assert list(read_recording(path)) == frames
+
+
+def test_a_broken_run_leaves_no_recording_behind(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    with pytest.raises(RuntimeError, match="camera"), RecordingWriter(path) as writer:  # noqa: PT012
+        writer.write(RecordedFrame(None, b"v", (), 0, 0, 0))
+        raise RuntimeError("the camera is gone")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_recording(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such recording"):
+        count_frames(tmp_path / "none.parquet")
+    (tmp_path / "text.parquet").write_text("text")
+    with pytest.raises(UsageError, match="not a recording"):
+        list(read_recording(tmp_path / "text.parquet"))
+    pq.write_table(pa.table({"key": [b"k"]}), tmp_path / "other.parquet")
+    with pytest.raises(UsageError, match="column 'headers' is missing"):
+        list(read_recording(tmp_path / "other.parquet"))
+
+
+def test_the_last_header_of_a_name_counts() -> None:
+    frame = RecordedFrame(None, None, (("a", b"1"), ("a", b"2"), ("b", b"\xff"), ("c", None)), 0, 0, 0)
+    assert (frame.header("a"), frame.header("b"), frame.header("c"), frame.header("d")) == ("2", None, None, None)
