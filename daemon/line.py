@@ -49,6 +49,10 @@ LAG_S = 1.0
 POSTPONE_S = 0.05
 """Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
 
+REJOIN_S = 5.0
+"""How long a rebalance may postpone commits. A broker that lost track of a static member that was killed while it
+joined would postpone them for ever; joining anew ends that."""
+
 MAX_PENDING_BYTES = 16 * 2**20
 """Bytes of records that wait for one commit; dead letters carry whole frames."""
 
@@ -114,6 +118,7 @@ class Line:
         self._first_result_at: float | None = None
         self._first_record_at: float | None = None
         self._not_before = 0.0
+        self._postponed_at: float | None = None
         self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
@@ -227,20 +232,29 @@ class Line:
 
     def _hand_on(self, finished: list[Finished]) -> None:
         """Send what finished frames cause, in their order; frames that are no longer ours are returned."""
-        for item in finished:
+        for done, item in enumerate(finished):
             meta = item.frame.meta
             partition = TopicPartition(meta.topic, meta.partition)
             if not self._source.owns(partition, item.epoch):
                 self.account.returned += 1
                 continue
-            if isinstance(item.outcome, Rejection):
-                self._bury(item, item.outcome)
-            else:
-                self._publish(item, item.outcome)
+            try:
+                self._deliver(item)
+            except BaseException:
+                # This one is in the tally; those behind it have left the pipeline and are nowhere else.
+                self.account.returned += len(finished) - done - 1
+                raise
             self._offsets[partition] = meta.offset + 1
             self._appended_ms.append(meta.timestamp_ms)
             if self._first_result_at is None:
                 self._first_result_at = time.monotonic()
+
+    def _deliver(self, item: Finished) -> None:
+        # The tally counts the frame before it is sent: whatever fails from here on returns it.
+        if isinstance(item.outcome, Rejection):
+            self._bury(item, item.outcome)
+        else:
+            self._publish(item, item.outcome)
 
     def _bury(self, item: Finished, rejection: Rejection) -> None:
         letter = dead_letter(item.frame, rejection, self._policy.max_message_bytes)
@@ -258,7 +272,6 @@ class Line:
             self._send(self._policy.events_topic, meta.camera.encode(), value, headers)
 
     def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        # The tally counts the frame first: whatever fails from here on returns it.
         self._delivery.send(topic, key, value, headers)
         self._pending_bytes += len(value)
         if self._first_record_at is None:
@@ -292,9 +305,10 @@ class Line:
         started = time.perf_counter()
         try:
             self._delivery.commit(self._offsets)
-        except CommitPostponed:
-            self._not_before = time.monotonic() + POSTPONE_S
+        except CommitPostponed as postponed:
+            self._wait_for_rebalance(postponed)
             return
+        self._postponed_at = None
         self._metrics.commit_seconds.observe(time.perf_counter() - started)
         now_ms = time.time_ns() // 1_000_000
         for appended_ms in self._appended_ms:
@@ -305,6 +319,16 @@ class Line:
             self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         self._clear()
 
+    def _wait_for_rebalance(self, postponed: CommitPostponed) -> None:
+        """Try again after a few polls; join the group anew where the rebalance does not come to an end."""
+        now = time.monotonic()
+        self._not_before = now + POSTPONE_S
+        if self._postponed_at is None:
+            self._postponed_at = now
+        elif now - self._postponed_at > REJOIN_S:
+            self._source.rejoin()
+            raise DeliveryAborted(f"the group did not take a commit for {REJOIN_S:.0f} s: {postponed}")
+
     def _clear(self) -> None:
         self._tally = Tally()
         self._offsets = {}
@@ -312,6 +336,7 @@ class Line:
         self._pending_bytes = 0
         self._first_result_at = None
         self._first_record_at = None
+        self._postponed_at = None
 
     def _start_over(self, *, first: bool = False) -> None:
         """Give up what is not committed, and read again from the committed offsets.

@@ -51,6 +51,13 @@ class FrameSource:
         """Join the group."""
         self._consumer.subscribe([self._topic], listener=_Listener(self))
 
+    def rejoin(self) -> None:
+        """Leave the group's generation and join it again; no frame that was read before counts any more."""
+        log.warning("joining the group again")
+        self._forget(self.partitions)
+        self._consumer.unsubscribe()
+        self.open()
+
     def close(self) -> None:
         """Leave the group and release the consumer."""
         self._consumer.close(autocommit=False, timeout_ms=LEAVE_TIMEOUT_MS)
