@@ -39,7 +39,7 @@ class EmbeddedBroker:
 
     def __init__(self, port: int = 0, data_dir: Path | None = None) -> None:
         self._binary = _binary()
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self._own_folder = data_dir is None
         self.data_dir = Path(tempfile.mkdtemp(prefix="millwatch-broker-")) if data_dir is None else data_dir
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,14 +81,14 @@ class EmbeddedBroker:
         return 0 if self._process is None else self._process.wait()
 
     def kill(self) -> None:
-        """End the broker as a crash would; :meth:`start` starts it again on the same data."""
+        """End the broker as a crash would. :meth:`start` starts it again, without what it had not written yet."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def stop(self) -> None:
-        """End the broker in order; a temporary data folder goes with it."""
+        """End the broker in order. Data in a folder of the caller's stays for the next start, a temporary one goes."""
         self._end_process()
         if self._own_folder:
             shutil.rmtree(self.data_dir, ignore_errors=True)
@@ -127,7 +127,8 @@ def _binary() -> Path:
     return binary
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

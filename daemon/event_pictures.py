@@ -17,7 +17,7 @@ from daemon.frames import Frame, frame_of
 from daemon.inspector import image_limits
 from daemon.kafka import clients
 from daemon.kafka.session import session
-from daemon.pictures.files import make_folder, save_picture
+from daemon.pictures.files import PictureFolder
 from daemon.pictures.marks import event_marks
 from daemon.pictures.overlay import Grey, Picture, draw
 from daemon.settings import Settings
@@ -37,7 +37,7 @@ FETCH_S = 10.0
 class EventPictures:
     """Writes a picture of each event into a folder; made by :meth:`open`."""
 
-    def __init__(self, finder: FrameFinder, folder: Path, settings: Settings) -> None:
+    def __init__(self, finder: FrameFinder, folder: PictureFolder, settings: Settings) -> None:
         self._finder = finder
         self._folder = folder
         self._decode = frame_decoder(image_limits(settings), require_crc32c=False)
@@ -46,9 +46,9 @@ class EventPictures:
     @contextmanager
     def open(cls, settings: Settings, folder: Path) -> Iterator[EventPictures]:
         """With a Kafka client of its own. Raises :class:`UsageError` where the folder cannot be made."""
-        make_folder(folder)
+        pictures = PictureFolder(folder)
         with session(settings, partial(clients.reader, fetch_bytes=FETCH_BYTES)) as consumer:
-            yield cls(FrameFinder(consumer), folder, settings)
+            yield cls(FrameFinder(consumer), pictures, settings)
 
     def save(self, event: DefectEvent) -> Path | None:
         """Write the picture ``ID.jpg`` of an event; None, with a warning that says why, where there can be none."""
@@ -61,10 +61,7 @@ class EventPictures:
         except (FrameRejectedError, UsageError) as error:
             log.warning("no picture: the event does not fit its frame", frame=event.id, error=str(error))
             return None
-        # An id that the finder knew has no character that a path gives a meaning to.
-        path = self._folder / f"{event.id}.jpg"
-        save_picture(path, picture)
-        return path
+        return self._folder.save(event.id, picture)
 
 
 def picture_of(event: DefectEvent, pixels: Grey) -> Picture:

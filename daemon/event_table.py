@@ -7,6 +7,7 @@ from rich.text import Text
 
 from daemon.events import DefectEvent
 from daemon.pictures.palette import class_colour
+from daemon.verdicts import DeadFrame
 
 _COLUMNS = (("captured", 12), ("camera", 12), ("coil", 12), ("position", 11), ("frame", 20))
 
@@ -20,20 +21,10 @@ class EventTable:
 
     def show(self, event: DefectEvent) -> None:
         """Show one event."""
-        if self._empty:
-            heading = "  ".join(f"{name:<{width}}" for name, width in _COLUMNS)
-            self._print(Text(f"{heading}  defects", style="bold"))
-            self._empty = False
         position = "" if event.position_mm is None else f"{event.position_mm / 1000:.3f} m"
-        values = (
-            # The time alone: whoever watches knows the day.
-            event.captured_at.partition("T")[2].removesuffix("Z"),
-            event.camera,
-            event.coil or "",
-            position,
-            event.frame or event.id,
-        )
-        line = Text("  ".join(_fit(value, width) for value, (_, width) in zip(values, _COLUMNS, strict=True)))
+        # The time alone: whoever watches knows the day.
+        captured = event.captured_at.partition("T")[2].removesuffix("Z")
+        line = self._line(captured, event.camera, event.coil or "", position, event.frame or event.id)
         for defect in event.defects:
             line.append("  ")
             line.append("■ ", style=class_colour(defect.class_id).css)
@@ -41,6 +32,21 @@ class EventTable:
         if not event.defects:
             line.append("  clean", style="dim")
         self._print(line)
+
+    def show_dead(self, frame: DeadFrame) -> None:
+        """Show a frame that could not be inspected."""
+        line = self._line("", frame.camera, "", "", frame.frame or frame.id)
+        line.append("  ")
+        line.append("✗ ", style="red")
+        line.append(f"{_one_line(frame.reason)}: {_one_line(frame.detail)}")
+        self._print(line)
+
+    def _line(self, *values: str) -> Text:
+        if self._empty:
+            heading = "  ".join(f"{name:<{width}}" for name, width in _COLUMNS)
+            self._print(Text(f"{heading}  defects", style="bold"))
+            self._empty = False
+        return Text("  ".join(_fit(value, width) for value, (_, width) in zip(values, _COLUMNS, strict=True)))
 
     def _print(self, line: Text) -> None:
         # Long lines are for the terminal, or for whoever reads the file, to wrap.

@@ -1,4 +1,4 @@
-"""Image files through the cascade, batch by batch, each with its event and, if wanted, its picture."""
+"""Image files through the cascade, batch by batch, each with its event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 from daemon.events import DefectEvent, event_of
 from daemon.frames import UNKNOWN_CAMERA, FrameMeta
 from daemon.image_files import CONTENT_TYPES, find_files
-from daemon.pictures.files import save_picture
 from daemon.pictures.marks import event_marks, truth_marks
-from daemon.pictures.overlay import Grey, draw
+from daemon.pictures.overlay import Grey, Picture, draw
 from daemon.truth import TruthTable
 from engines.cascade import Cascade
 from engines.errors import FrameRejectedError, UsageError
@@ -64,35 +63,14 @@ def inspect_files(
                 yield InspectedFile(image.path, image.pixels, event.model_copy(update={"id": str(image.path)}))
 
 
-class FilePictures:
-    """Writes pictures into a folder that is there, one per image."""
+def draw_file(inspected: InspectedFile, truth: TruthTable | None, names: Mapping[int, str]) -> Picture:
+    """An image, BGR uint8 ``[height, width, 3]``, with what was found and, in another style, what ``truth`` has of it.
 
-    def __init__(self, folder: Path, truth: TruthTable | None, names: Mapping[int, str]) -> None:
-        """``truth`` has the true masks to draw, ``names`` the names of its classes."""
-        self._folder = folder
-        self._truth = truth
-        self._names = names
-        self._taken: set[str] = set()
-
-    def save(self, inspected: InspectedFile) -> Path:
-        """Write an image with its defects drawn in; ``NAME.jpg``, with a number where the name came before.
-
-        Raises :class:`UsageError` where it cannot be written, or a true mask does not fit.
-        """
-        event = inspected.event
-        true_masks = {} if self._truth is None else self._truth.masks(inspected.path.name, event.height, event.width)
-        picture = draw(inspected.pixels, event_marks(event), truth_marks(true_masks, self._names))
-        path = self._folder / f"{self._free_name(inspected.path.stem)}.jpg"
-        save_picture(path, picture)
-        return path
-
-    def _free_name(self, stem: str) -> str:
-        name, number = stem, 1
-        while name in self._taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self._taken.add(name)
-        return name
+    ``names`` are those of the classes. Raises :class:`UsageError` where a true mask does not fit.
+    """
+    event = inspected.event
+    masks = {} if truth is None else truth.masks(inspected.path.name, event.height, event.width)
+    return draw(inspected.pixels, event_marks(event), truth_marks(masks, names))
 
 
 def _load(paths: Iterable[Path], limits: ImageLimits) -> Iterator[_Image | RejectedFile]:

@@ -25,9 +25,10 @@ MAX_BUFFERED = 64
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Where a range begins or ends: at the first or next offset, at an offset of every partition, or at a time.
+    """Where a range begins or ends: at the first or the next offset, at an offset of every partition, or at a time.
 
-    ``value`` is the offset or the time in milliseconds since 1970, UTC.
+    ``value`` is the offset, of which a partition that is shorter has only its end, or the time in milliseconds since
+    1970, UTC.
     """
 
     kind: Literal["earliest", "latest", "offset", "time"]
@@ -105,9 +106,13 @@ class RangeReader:
         if bound.kind == "earliest":
             return dict(self._consumer.beginning_offsets(self._partitions))
         if bound.kind == "offset":
-            # An offset that retention has taken would send the consumer wherever its reset policy says.
+            # Outside what a partition holds now the consumer would jump wherever its reset policy says, and an end that
+            # a quiet partition never reaches would keep the others waiting.
             first = self._consumer.beginning_offsets(self._partitions)
-            return {partition: max(bound.value, first[partition]) for partition in self._partitions}
+            return {
+                partition: max(first[partition], min(bound.value, self._ends[partition]))
+                for partition in self._partitions
+            }
         found = self._consumer.offsets_for_times(dict.fromkeys(self._partitions, bound.value))
         ends = self._consumer.end_offsets(self._partitions)
         return {

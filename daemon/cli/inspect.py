@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from daemon.cli.options import with_settings
 from daemon.settings import Settings
+
+if TYPE_CHECKING:
+    from engines.build import BuildStep
 
 
 @click.command()
@@ -33,9 +37,9 @@ def command(settings: Settings, images: tuple[Path, ...], overlays: Path | None,
 
     Example: millwatch inspect frames/ --overlays pictures --truth train.csv
     """
-    from daemon.file_inspection import FilePictures, InspectedFile, inspect_files
+    from daemon.file_inspection import InspectedFile, draw_file, inspect_files
     from daemon.inspector import image_limits, open_inspector
-    from daemon.pictures.files import make_folder
+    from daemon.pictures.files import PictureFolder
     from daemon.truth import read_truth
     from engines.errors import UsageError
 
@@ -43,16 +47,20 @@ def command(settings: Settings, images: tuple[Path, ...], overlays: Path | None,
         raise UsageError("--truth is for the pictures: name their folder with --overlays DIR")
     truth = None if truth_file is None else read_truth(truth_file)
     rejected = 0
-    with open_inspector(settings) as cascade:
+    with open_inspector(settings, _tell) as cascade:
         names = {item.id: item.name for item in cascade.settings.classes}
-        pictures = None if overlays is None else FilePictures(make_folder(overlays), truth, names)
+        pictures = None if overlays is None else PictureFolder(overlays)
         for result in inspect_files(images, cascade, image_limits(settings)):
             if isinstance(result, InspectedFile):
                 click.echo(result.event.to_json())
                 if pictures is not None:
-                    pictures.save(result)
+                    pictures.save(result.path.stem, draw_file(result, truth, names))
             else:
                 rejected += 1
                 click.echo(f"millwatch: {result.path}: {result.problem}", err=True)
     if rejected:
         raise UsageError(f"{rejected} {'image' if rejected == 1 else 'images'} could not be inspected")
+
+
+def _tell(step: BuildStep) -> None:
+    click.echo(f"building {step.stage} ({step.number} of {step.total})", err=True)
