@@ -52,11 +52,17 @@ def test_a_label_is_drawn_above_the_box_on_the_colour_of_its_class(frame: np.nda
     assert (label == BLACK.bgr).all(axis=1).sum() > 20
 
 
-def test_truth_is_dashed_white_and_has_no_fill(frame: np.ndarray):
-    picture = draw(frame, [], [mark(4, Box(400, 100, 100, 60))])
+def test_truth_is_dashed_white_and_has_no_fill_beside_what_was_found(frame: np.ndarray):
+    picture = draw(frame, [mark(1, Box(1000, 100, 50, 40))], [mark(4, Box(400, 100, 100, 60))])
     assert (picture[130, 450] == 120).all()
     edge = (picture[100, 400:500] == WHITE.bgr).all(axis=1)
     assert 0.3 < edge.mean() < 0.8
+
+
+def test_truth_alone_is_tinted(frame: np.ndarray):
+    picture = draw(frame, [], [mark(4, Box(400, 100, 100, 60))])
+    colour = class_colour(4).bgr
+    assert tuple(picture[130, 450]) == tuple(int(120 * 0.7 + channel * 0.3 + 0.5) for channel in colour)
 
 
 def test_a_mark_without_a_mask_still_has_its_box(frame: np.ndarray):
