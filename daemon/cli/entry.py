@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -54,27 +55,39 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     invocation = Invocation()
     try:
         refuse_foreign_package(Path(daemon.__file__).parent)
-        code = cli.main(args=arguments, prog_name="millwatch", standalone_mode=False, obj=invocation)
+        # Not click's own main: it has codes and words of its own for errors, interrupts and closed pipes.
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        with cli.make_context("millwatch", words, obj=invocation) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        # What a command gave to context.exit; None where it just returned.
-        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except MillwatchError as error:
         return _fail(invocation, str(error), error.exit_code)
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        hint = f" (see {context.command_path} --help)" if context else ""
+        place: click.Context | None = getattr(error, "ctx", None)
+        hint = f" (see {place.command_path} --help)" if place else ""
         return _fail(invocation, error.format_message() + hint, UsageError.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough, as in `millwatch watch | head`. Python would complain again when it
-        # flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # noqa: BLE001 - the last door: a defect of ours ends with 1 and a line, too
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return 0
         kind = type(error).__name__
         hint = "" if invocation.debug else "; --debug shows where"
         return _fail(invocation, f"internal error, please report it: {kind}: {error}{hint}", MillwatchError.exit_code)
+    return 0
+
+
+def _reader_has_gone() -> bool:
+    """Whether whoever read our output has had enough, as in ``millwatch watch | head``: that is no error."""
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & (select.POLLERR | select.POLLHUP) for _, event in output.poll(0)):
+        return False
+    # Python flushes once more when it ends, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def refuse_foreign_package(package: Path) -> None:

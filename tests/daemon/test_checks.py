@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from daemon.checks import Outcome, run_checks
+from engines.build import build_cascade
+from tests.support.tiny_cascade import write_tiny_cascade
+from tests.support.topics import Lane, new_lane
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("checked")
+    cascade = write_tiny_cascade(folder / "cascade")
+    build_cascade(cascade, directory=folder / "engines", backend="openvino")
+    return [f"cascade={cascade}", f"engine.directory={folder / 'engines'}", "engine.backend=openvino"]
+
+
+@pytest.fixture
+def embedded(embedded_broker: str) -> Lane:
+    return new_lane(embedded_broker)
+
+
+def looked_at(lane: Lane, *overrides: str, offline: bool = False, create: bool = False) -> dict[str, Outcome]:
+    found = list(run_checks(lane.settings(*overrides), offline=offline, create=create))
+    outcomes = {outcome.item: outcome for outcome in found}
+    assert len(outcomes) == len(found)
+    return outcomes
+
+
+OFFLINE = Lane("127.0.0.1:1", "offline")
+
+
+def test_everything_is_right(embedded: Lane, built: list[str]) -> None:
+    outcomes = looked_at(embedded, *built)
+    assert {item: outcome.exit_code for item, outcome in outcomes.items() if outcome.exit_code} == {}
+    assert list(outcomes) == [
+        "configuration", "checksums", "cascade", "device", "engines",
+        "broker", "topic frames", "topic events", "topic dead", "names",
+    ]  # fmt: skip
+    assert "the device answers" in outcomes["engines"].detail
+    assert outcomes["topic frames"].detail == f"{embedded.frames}, 4 partitions"
+
+
+def test_offline_asks_no_broker(built: list[str]) -> None:
+    assert "broker" not in looked_at(OFFLINE, *built, offline=True)
+
+
+def test_a_broker_that_is_down_hides_nothing_else(built: list[str]) -> None:
+    outcomes = looked_at(OFFLINE, *built)
+    assert outcomes["broker"].exit_code == 3
+    assert "connection refused" in outcomes["broker"].detail
+    assert list(outcomes)[-1] == "broker"
+
+
+def test_missing_topics_are_made_when_asked(embedded: Lane, built: list[str]) -> None:
+    other = f"kafka.topics.frames={embedded.name}.other"
+    assert looked_at(embedded, *built, other)["topic frames"].exit_code == 3
+    assert looked_at(embedded, *built, other, create=True)["topic frames"].exit_code == 0
+    assert looked_at(embedded, *built, other)["topic frames"].detail.endswith("4 partitions")
+
+
+def test_engines_that_are_missing(built: list[str], tmp_path: Path) -> None:
+    nowhere = f"engine.directory={tmp_path}"
+    kept = looked_at(OFFLINE, *built, nowhere, "engine.rebuild=false", offline=True)["engines"]
+    assert kept.exit_code == 4
+    assert "millwatch build-engines" in kept.detail
+    built_at_start = looked_at(OFFLINE, *built, nowhere, offline=True)["engines"]
+    assert built_at_start.exit_code == 0
+    assert "run builds them at its start" in built_at_start.detail
+
+
+def test_a_cascade_that_is_missing_or_lacks_the_class(built: list[str], tmp_path: Path) -> None:
+    assert looked_at(OFFLINE, *built, f"cascade={tmp_path}", offline=True)["cascade"].exit_code == 2
+    assert looked_at(OFFLINE, *built, "classes.9.threshold=0.5", offline=True)["cascade"].exit_code == 2
+
+
+def test_a_device_that_is_not_there(built: list[str]) -> None:
+    outcome = looked_at(OFFLINE, *built, "engine.backend=tensorrt", offline=True)["device"]
+    assert outcome.exit_code in (4, 5)
+    assert outcome.detail
