@@ -90,6 +90,7 @@ class Tick:
 
     left: float
     position_mm: float
+    starts_coil: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,10 @@ def _ticks(coils: Sequence[Coil]) -> Iterator[Tick]:
         if start is None or end is None:
             continue
         for number in range(math.ceil(start / step), math.ceil(end / step)):
-            yield Tick(coil.left + coil.width * (number * step - start) / (end - start), number * step)
+            position = number * step
+            # Where another coil follows, its own first mark needs the room.
+            if coil is coils[-1] or end - position >= step / 2:
+                yield Tick(coil.left + coil.width * (position - start) / (end - start), position, position == start)
 
 
 def _lane(camera: str, spots: Sequence[tuple[StripFrame, float, float]]) -> Lane:
