@@ -12,6 +12,7 @@ from types import FrameType
 
 import structlog
 from kafka import KafkaConsumer
+from kafka.errors import KafkaTimeoutError
 
 from daemon.accounting import Account
 from daemon.delivery import AtLeastOnce, Delivery, ExactlyOnce
@@ -124,7 +125,8 @@ def _connect(settings: Settings, life: _Life) -> KafkaConsumer | None:
             diagnose.check_broker(settings)
             diagnose.check_topics(settings)
             return clients.consumer(settings)
-        except BrokerUnreachableError as error:
+        except (BrokerUnreachableError, KafkaTimeoutError) as error:
+            # The second where it goes away between being looked at and being used.
             life.waiting_for = str(error)
             log.warning("waiting for the broker", error=str(error))
             life.stopped.wait(RETRY_S)
