@@ -93,10 +93,20 @@ def build(
     target = engines_folder(directory, definition, compiler.device.backend)
     sizes = tuple(sorted(set(batch_sizes or compiler.batch_sizes)))
     settings = _settings_digest(compiler, sizes)
+
+    def found() -> BuildReport | None:
+        manifest = None if force else check_fit(target, definition, compiler.device, settings).manifest
+        return BuildReport(target, True, manifest, _results(target, manifest, {})) if manifest else None
+
+    # Engines that fit may lie where nothing can be written, so the lock comes second, and then the question again:
+    # another builder may have answered it meanwhile.
+    report = found()
+    if report is not None:
+        return report
     with _locked(target):
-        fit = check_fit(target, definition, compiler.device, settings)
-        if fit.manifest is not None and not force:
-            return BuildReport(target, True, fit.manifest, _results(target, fit.manifest, {}))
+        report = found()
+        if report is not None:
+            return report
         manifest, seconds = _build_stages(definition, compiler, target, sizes, settings, progress or _silent)
         return BuildReport(target, False, manifest, _results(target, manifest, seconds))
 
@@ -202,7 +212,7 @@ def _locked(target: Path) -> Iterator[None]:
     """Hold the folder against other builders; the kernel lets go of it when a builder dies."""
     try:
         target.mkdir(parents=True, exist_ok=True)
-        lock = (target / ".lock").open("wb")
+        lock = (target / ".lock").open("ab")
     except OSError as error:
         raise EngineError(f"{target}: engines cannot be written there: {error.strerror}") from None
     with lock:

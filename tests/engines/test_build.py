@@ -1,0 +1,197 @@
+"""Building engines: accepted only where they agree, in force only as a whole, and not twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import onnx
+import pytest
+
+from engines.backend import Precision
+from engines.build import BuildStep, build, build_cascade
+from engines.definition import CascadeDefinition, Stage, load_definition
+from engines.errors import DeviceError, EngineError, UsageError
+from engines.manifest import check_fit
+from engines.openvino.compiler import OpenVINOCompiler
+from tests.support.tiny_cascade import HEIGHT, WIDTH, gate_graph, segmenter_graph, write_tiny_cascade
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_tiny_cascade(tmp_path / "cascade")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "compiled"
+
+
+class PerturbedCompiler(OpenVINOCompiler):
+    """Builds one stage from another graph in some of the precisions, as a compiler at fault would."""
+
+    def __init__(self, key: str, graph: Path, wrong: tuple[Precision, ...], batch_size: int | None = None) -> None:
+        super().__init__()
+        self.precisions = ("bf16", "f32")
+        self._key, self._graph, self._wrong, self._batch_size = key, graph, wrong, batch_size
+
+    def build(
+        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
+    ) -> None:
+        at_fault = stage.key == self._key and precision in self._wrong and self._batch_size in {None, batch_size}
+        if at_fault:
+            stage = Stage(stage.key, stage.kind, self._graph, stage.class_number)
+        super().build(stage, definition, batch_size, "f32", path)
+
+
+def perturbed(folder: Path, key: str) -> Path:
+    """The stage's graph with one weight changed a little."""
+    graph = segmenter_graph(3, HEIGHT, WIDTH, shift=20) if key == "segmenter-3" else gate_graph(HEIGHT, WIDTH)
+    for item in graph.graph.initializer:
+        if key == "gate" and item.name == "slope":
+            item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) * 0.8, "slope"))
+    path = folder / "perturbed.onnx"
+    path.write_bytes(graph.SerializeToString())
+    return path
+
+
+def test_a_build_writes_engines_and_a_manifest(folder: Path, directory: Path) -> None:
+    steps: list[BuildStep] = []
+    report = build_cascade(folder, directory=directory, backend="openvino", batch_sizes=(1, 3), progress=steps.append)
+    definition = load_definition(folder)
+    assert [step.stage for step in steps] == [stage.key for stage in definition.stages]
+    assert report.folder == directory / "tiny" / "openvino"
+    assert not report.up_to_date
+    assert [(engine.stage, engine.batch_size) for engine in report.engines] == [
+        (stage.key, size) for stage in definition.stages for size in (1, 3)
+    ]
+    assert all(engine.path.is_file() and engine.bytes > 0 and engine.seconds > 0 for engine in report.engines)
+    content = json.loads((report.folder / "manifest.json").read_text())
+    assert content["schema"] == "millwatch.engines/1"
+    assert content["hash"] == definition.hash()
+    assert set(content["device"]) == {"backend", "version", "name", "capabilities"}
+    assert content["defective_frames"] * 2 >= content["compared_frames"] > 0
+    agreements = {
+        (stage["stage"], engine["batch_size"]): engine["agreement"]
+        for stage in content["stages"]
+        for engine in stage["engines"]
+    }
+    assert len(agreements) == 12
+    assert agreements["classifier", 3]["max_score_difference"] < 1e-4
+    assert agreements["segmenter-1", 3]["max_flipped_share"] == 0
+    names = {path.name for path in report.folder.iterdir()}
+    assert names == {"manifest.json", ".lock", *(engine.path.name for engine in report.engines)}
+
+
+def test_an_up_to_date_build_does_nothing(folder: Path, directory: Path) -> None:
+    first = build_cascade(folder, directory=directory)
+    before = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    again = build_cascade(folder, directory=directory)
+    assert again.up_to_date
+    assert again.manifest == first.manifest
+    assert [engine.seconds for engine in again.engines] == [0] * 6
+    assert {path: path.stat().st_mtime_ns for path in first.folder.iterdir()} == before
+    assert not build_cascade(folder, directory=directory, force=True).up_to_date
+    assert not build_cascade(folder, directory=directory, batch_sizes=(2,)).up_to_date
+    # Thresholds are inputs of the engines: a change of theirs is no reason to build.
+    text = (folder / "cascade.yaml").read_text()
+    (folder / "cascade.yaml").write_text(text.replace("min_area_px: 10", "min_area_px: 99"))
+    assert build_cascade(folder, directory=directory, batch_sizes=(2,)).up_to_date
+
+
+@pytest.mark.parametrize(
+    ("key", "figure"), [("gate", r"a score is off by 0\.\d+"), ("segmenter-3", r"\d+\.\d+% of a mask's frame flip")]
+)
+def test_an_engine_that_disagrees_is_refused(folder: Path, directory: Path, key: str, figure: str) -> None:
+    compiler = PerturbedCompiler(key, perturbed(folder, key), ("bf16", "f32"), batch_size=3)
+    with pytest.raises(EngineError, match=f"{key} at batch size 3 in f32: ({figure})") as caught:
+        build(load_definition(folder), compiler, directory, (1, 3))
+    assert caught.value.exit_code == 4
+    assert [path.name for path in (directory / "tiny" / "openvino").iterdir()] == [".lock"]
+
+
+def test_a_stage_that_disagrees_in_the_faster_precision_gets_the_exact_one(folder: Path, directory: Path) -> None:
+    compiler = PerturbedCompiler("segmenter-3", perturbed(folder, "segmenter-3"), ("bf16",))
+    report = build(load_definition(folder), compiler, directory)
+    assert report.manifest.precisions["segmenter-3"] == "f32"
+    assert report.manifest.precisions["segmenter-2"] == "bf16"
+
+
+def test_a_build_that_fails_leaves_the_engines_before_it_in_force(folder: Path, directory: Path) -> None:
+    first = build_cascade(folder, directory=directory)
+    compiler = PerturbedCompiler("gate", perturbed(folder, "gate"), ("bf16", "f32"))
+    with pytest.raises(EngineError, match="gate at batch size 1"):
+        build(load_definition(folder), compiler, directory, force=True)
+    assert build_cascade(folder, directory=directory).manifest == first.manifest
+
+
+def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path) -> None:
+    report = build_cascade(folder, directory=directory)
+    definition, device = load_definition(folder), report.manifest.device
+    fit = check_fit(report.folder, definition, device)
+    assert fit.manifest == report.manifest
+    assert fit.manifest.hash == definition.hash()
+
+    def problem(changed: CascadeDefinition = definition, **values: str) -> str:
+        there = type(device)(**{name: values.get(name, getattr(device, name)) for name in device.__slots__})
+        found = check_fit(report.folder, changed, there)
+        assert found.manifest is None
+        return found.problem
+
+    assert "here is 2020.1" in problem(version="2020.1")
+    assert "here is another processor" in problem(name="another processor")
+    assert "(avx2 amx_bf16)" in problem(capabilities="avx2 amx_bf16")
+    (folder / "gate.onnx").write_bytes((folder / "gate.onnx").read_bytes() + b"\0")
+    assert "other models" in problem(load_definition(folder))
+    write_tiny_cascade(folder)
+    engine = report.engines[2].path
+    engine.write_bytes(engine.read_bytes()[:-1])
+    assert f"{engine.name} is missing or changed" in problem()
+    engine.unlink()
+    assert f"{engine.name} is missing or changed" in problem()
+    (report.folder / "manifest.json").write_text('{"schema": "millwatch.engines/0"}')
+    assert "not a manifest of this version" in problem()
+    assert not build_cascade(folder, directory=directory).up_to_date
+
+
+def test_two_builders_wait_for_each_other(folder: Path, directory: Path) -> None:
+    first_is_building, go_on = threading.Event(), threading.Event()
+
+    def hold(step: BuildStep) -> None:
+        if step.number == 1:
+            first_is_building.set()
+            assert go_on.wait(20)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(build_cascade, folder, directory=directory, progress=hold)
+        assert first_is_building.wait(20)
+        second = pool.submit(build_cascade, folder, directory=directory)
+        go_on.set()
+        assert not first.result(60).up_to_date
+        assert second.result(60).up_to_date
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(EngineError, match="cannot be written there"):
+        build_cascade(folder, directory=tmp_path / "compiled")
+
+
+def test_a_directory_that_is_a_file(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EngineError, match="engines cannot be written there"):
+        build_cascade(folder, directory=tmp_path / "file")
+
+
+def test_what_cannot_be_built_says_why(folder: Path, directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="no GPU backend in this installation"):
+        build_cascade(folder, directory=directory, backend="tensorrt")
+    with pytest.raises(EngineError, match="no recording to compare engines on"):
+        build_cascade(write_tiny_cascade(tmp_path / "bare", recording=False), directory=directory)
+    (folder / "recording.parquet").unlink()
+    with pytest.raises(UsageError, match="no such recording"):
+        build_cascade(folder, directory=directory)
