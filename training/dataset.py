@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
@@ -28,10 +28,10 @@ BLOCK = 4
 
 Image = NDArray[np.uint8]
 Masks = NDArray[np.uint8]
-Purpose = Literal["training", "validation", "test"]
+Purpose = Literal["training", "validation"]
 
 SHARD_FRAMES = 200
-_PURPOSES: tuple[Purpose, ...] = ("training", "validation", "test")
+_PURPOSES: tuple[Purpose, ...] = ("training", "validation")
 
 # What a training shard is made of: None a clean frame, () a defective one of the natural mix, else exactly these
 # classes. Natural frequencies alone would show class 2 in 2 of 100 frames.
@@ -63,8 +63,7 @@ class FrameSet(Protocol):
 
 def labels(frames: FrameSet) -> NDArray[np.bool_]:
     """Which classes each frame carries, bool ``[frames, 4]``."""
-    present: NDArray[np.bool_] = frames.cover.any(axis=(2, 3))
-    return present
+    return np.asarray(frames.cover.any(axis=(2, 3)))
 
 
 @dataclass(frozen=True)
@@ -106,18 +105,17 @@ def generate(
 ) -> GeneratedFrames:
     """Build the shards that ``folder`` does not yet hold and load the set.
 
-    ``frames`` is rounded up to whole shards of 200. ``report`` is called with the shards done and their total. The test
-    set has the natural mix of classes, half of the frames defective; the other two follow the recipe of this module.
+    ``frames`` is rounded up to whole shards of 200. ``report`` is called with the shards done and their total after
+    each that had to be built.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shards = -(-frames // SHARD_FRAMES)
     paths = [folder / f"{purpose}-{seed}-{shard:03}.npz" for shard in range(shards)]
     missing = [shard for shard, path in enumerate(paths) if not path.exists()]
     done = shards - len(missing)
-    report(done, shards)
     # Not forked: the parent may already run threads of torch.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(_write_shard, paths[shard], purpose, shard_seed(seed, purpose, shard)) for shard in missing]
+        jobs = [pool.submit(_write_shard, paths[shard], shard_seed(seed, purpose, shard)) for shard in missing]
         for job in as_completed(jobs):
             job.result()
             done += 1
@@ -185,7 +183,7 @@ def crop_batches(
     elsewhere: float,
     rng: np.random.Generator,
 ) -> Iterator[CropBatch]:
-    """Endless batches of crops of full height around defects of the ``chosen`` classes (0 to 3), each class as often.
+    """Endless crops of full height around defects of the ``chosen`` classes (0 to 3), each class as often.
 
     A share ``elsewhere`` is cut from anywhere in any frame, so that the networks also see what they must leave alone.
     """
@@ -214,13 +212,13 @@ def crop_batches(
         yield CropBatch(images, blocks)
 
 
-def _write_shard(path: Path, purpose: Purpose, seed: int) -> None:
+def _write_shard(path: Path, seed: int) -> None:
     cv2.setNumThreads(1)
     generator = StripGenerator(seed)
     rng = np.random.default_rng(seed)
     pictures, outlines, cover = [], [], []
-    for number in range(SHARD_FRAMES):
-        strip = _draw(generator, purpose, number, rng)
+    for _ in range(SHARD_FRAMES):
+        strip = _draw(generator, rng)
         quality = int(rng.integers(70, 99))
         written, picture = cv2.imencode(".jpg", strip.image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         assert written
@@ -230,13 +228,12 @@ def _write_shard(path: Path, purpose: Purpose, seed: int) -> None:
         # At least 1 wherever there is a pixel, so that presence survives the rounding.
         cover.append(np.ceil(cells.mean(axis=(2, 4)) * 255).astype(np.uint8))
     part = path.with_suffix(".part.npz")
-    np.savez(part, cover=np.stack(cover), **_joined("pictures", pictures), **_joined("outlines", outlines))
+    arrays: dict[str, Any] = {**_joined("pictures", pictures), **_joined("outlines", outlines)}
+    np.savez(part, cover=np.stack(cover), **arrays)
     part.replace(path)
 
 
-def _draw(generator: StripGenerator, purpose: Purpose, number: int, rng: np.random.Generator) -> Strip:
-    if purpose == "test":
-        return generator.frame(defective=number % 2 == 1)
+def _draw(generator: StripGenerator, rng: np.random.Generator) -> Strip:
     kinds, weights = zip(*_RECIPE, strict=True)
     kind = kinds[int(rng.choice(len(kinds), p=weights))]
     if kind is None:

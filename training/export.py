@@ -107,7 +107,11 @@ def export_segmenter(network: Segmenter, path: Path) -> None:
 def write_definition(
     folder: Path, gate_threshold: float, classes: Sequence[ClassSettings], provenance: dict[str, str | int]
 ) -> None:
-    """Write ``cascade.yaml`` beside the models ``gate.onnx``, ``classifier.onnx`` and ``segment-1.onnx`` onwards."""
+    """Write ``cascade.yaml``.
+
+    It expects beside it the models ``gate.onnx``, ``classifier.onnx`` and ``segment-1.onnx`` to ``segment-4.onnx``, and
+    the recording and its truth that :mod:`training.recording` writes.
+    """
     definition = {
         "schema": "millwatch.cascade/1",
         "name": "reference",
@@ -126,6 +130,8 @@ def write_definition(
             }
             for number, (name, settings) in enumerate(zip(CLASS_NAMES, classes, strict=True), start=1)
         ],
+        "recording": "recording.parquet",
+        "truth": "truth.csv",
         "provenance": provenance,
     }
     text = yaml.safe_dump(definition, sort_keys=False, allow_unicode=True, width=120)

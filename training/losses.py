@@ -39,8 +39,10 @@ def mask_loss(logits: Tensor, target: Tensor, maps: int) -> Tensor:
     ``logits`` and ``target`` are float ``[batch, maps * 16, h, w]``, the layout of a segmenter's last map.
     """
     entropy = functional.binary_cross_entropy_with_logits(logits, target)
-    scores = torch.sigmoid(logits).unflatten(1, (maps, -1))
-    target = target.unflatten(1, (maps, -1))
+    batch, _, height, width = logits.shape
+    shape = (batch, maps, -1, height, width)
+    scores, target = torch.sigmoid(logits).reshape(shape), target.reshape(shape)
     shared = (scores * target).sum(dim=(0, 2, 3, 4))
     total = scores.sum(dim=(0, 2, 3, 4)) + target.sum(dim=(0, 2, 3, 4))
-    return entropy + (1 - (2 * shared + 1) / (total + 1)).mean()
+    loss: Tensor = entropy + (1 - (2 * shared + 1) / (total + 1)).mean()
+    return loss

@@ -52,7 +52,8 @@ class Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[batch, channels, h, w]`` to the same shape."""
-        return functional.relu(x + self.norm(self.mix(self.spread(x))))
+        added: Tensor = x + self.norm(self.mix(self.spread(x)))
+        return functional.relu(added)
 
 
 class Merge(nn.Module):
@@ -82,7 +83,8 @@ def smooth_max(cells: Tensor) -> Tensor:
     positive, so half precision is safe.
     """
     weights = torch.exp(cells - torch.amax(cells, dim=(2, 3), keepdim=True))
-    return (weights * cells).sum(dim=(2, 3)) / weights.sum(dim=(2, 3))
+    pooled: Tensor = (weights * cells).sum(dim=(2, 3)) / weights.sum(dim=(2, 3))
+    return pooled
 
 
 class CellScorer(nn.Module):
