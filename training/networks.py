@@ -52,8 +52,8 @@ class Mix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[batch, channels, h, w]`` to the same shape."""
-        added: Tensor = x + self.norm(self.mix(self.spread(x)))
-        return functional.relu(added)
+        mixed: Tensor = functional.relu(x + self.norm(self.mix(self.spread(x))))
+        return mixed
 
 
 class Merge(nn.Module):
