@@ -286,9 +286,18 @@ class Line:
         due = self._first_result_at + self._policy.commit_interval_s
         if self._tally.frames >= self._policy.commit_max_frames or self._pending_bytes >= MAX_PENDING_BYTES:
             due = self._first_result_at
-        if self._first_record_at is not None:
+        if self._first_record_at is not None and not self._behind:
             due = min(due, self._first_record_at + self._policy.publish_delay_s)
         return max(0.0, max(due, self._not_before) - time.monotonic())
+
+    @property
+    def _behind(self) -> bool:
+        """Whether frames come faster than they are inspected.
+
+        An event that waited behind half a pipeline of frames is not worth a commit of its own: on two cores one costs
+        this process and its broker as much as inspecting two frames. It waits for the next one as clean frames do.
+        """
+        return self._pipeline.in_flight >= self._pipeline.capacity // 2
 
     def _until_due(self, longest_s: float) -> float:
         return min(longest_s, self._due_in())
