@@ -15,8 +15,8 @@ _OUTPUT = {"gate": "scores", "classifier": "scores", "segmenter": "masks"}
 def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch_size: int) -> Any:
     """The stage as an ``ov.Model`` with every size fixed, frames and index both at ``batch_size``.
 
-    The graph is taken as it is, its selection by index included: the slot has already gathered the batch's frames, and
-    removing the Gather was measured to change nothing at batch 1 and under 5 % at batch 4 (docs/engines.md).
+    The graph is taken as it is, its selection by index included, although the slot has gathered the frames already:
+    for a batch of one the Gather copies one frame, and graphs without it were not faster.
 
     Raises :class:`EngineError` where the graph cannot be read or is not one of this stage.
     """

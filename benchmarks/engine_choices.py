@@ -1,0 +1,96 @@
+"""``python -m benchmarks.engine_choices``: what the OpenVINO backend's choices cost and gain on this machine.
+
+For every kind of stage the processor time of one thread per frame, by convolution kernels and batch size, beside ONNX
+Runtime's; then how long built engines take to open and the memory that they hold. Prints a table.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+import onnxruntime as ort
+import openvino as ov
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from engines.cascade import Cascade, open_cascade
+from engines.definition import CascadeDefinition, Stage, load_definition
+from engines.openvino.compiler import DEVICE
+from engines.openvino.kernels import BLOCKED_KERNELS, TIMED_RUNS, preferring, processor_time
+from engines.openvino.models import read_stage
+from engines.settings import CascadeOverrides, ClassOverrides
+
+ONE_THREAD = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1}
+
+
+@click.command()
+@click.option("--cascade", type=click.Path(path_type=Path), default=Path("cascades/reference"), show_default=True)
+@click.option("--directory", type=click.Path(path_type=Path), default=Path("engines/compiled"), show_default=True)
+@click.option("--batch-size", "batch_sizes", type=int, multiple=True, default=(1, 2, 4, 8), show_default=True)
+def main(cascade: Path, directory: Path, batch_sizes: tuple[int, ...]) -> None:
+    """Measure kernels, batch sizes, opening and memory."""
+    definition = load_definition(cascade)
+    table = Table(title="processor time of one thread, ms a frame")
+    for column in ("stage", "OpenVINO kernels", *(f"batch {size}" for size in batch_sizes), "ONNX Runtime"):
+        table.add_column(column)
+    for stage in definition.stages[:3]:
+        for name, figures in _stage_figures(stage, definition, batch_sizes):
+            onnx = _onnx_runtime_ms(stage, definition) if name == "default" else None
+            table.add_row(stage.key, name, *(f"{ms:.2f}" for ms in figures), "" if onnx is None else f"{onnx:.2f}")
+    console = Console()
+    console.print(table)
+    open_cascade(cascade, directory=directory).close()
+    process = psutil.Process()
+    before, started = process.memory_info().rss, time.perf_counter()
+    opened = _open_wide(cascade, directory)
+    seconds = time.perf_counter() - started
+    with opened:
+        frame = np.zeros((definition.input.height, definition.input.width), np.uint8)
+        for _ in range(2 * opened.slots):
+            opened.inspect([frame] * opened.max_frames)
+        held = (process.memory_info().rss - before) / 1e6
+        console.print(f"opened in {seconds:.2f} s; {held:.0f} MB for {opened.slots} slots with every stage at work")
+
+
+def _stage_figures(
+    stage: Stage, definition: CascadeDefinition, batch_sizes: tuple[int, ...]
+) -> Iterator[tuple[str, list[float]]]:
+    core = ov.Core()
+    for name in ("default", "blocked"):
+        figures = []
+        for size in batch_sizes:
+            model = read_stage(core, stage, definition, size)
+            if name == "blocked":
+                model = preferring(BLOCKED_KERNELS, core, model)
+            figures.append(1000 * processor_time(core.compile_model(model, DEVICE, ONE_THREAD)) / size)
+        yield name, figures
+
+
+def _onnx_runtime_ms(stage: Stage, definition: CascadeDefinition) -> float:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(stage.model, options, providers=["CPUExecutionProvider"])
+    frames = np.zeros((1, definition.input.height, definition.input.width), np.uint8)
+    inputs = {"frames": frames, "index": np.zeros(1, np.int64), "threshold": np.full(1, 0.5, np.float32)}
+    asked = {port.name: inputs[port.name] for port in session.get_inputs()}
+    times = []
+    for _ in range(TIMED_RUNS):
+        started = time.process_time()
+        session.run(None, asked)
+        times.append(time.process_time() - started)
+    return 1000 * min(times)
+
+
+def _open_wide(cascade: Path, directory: Path) -> Cascade:
+    """The cascade with thresholds at which every frame goes through every stage."""
+    classes = {item.id: ClassOverrides(threshold=0.0) for item in load_definition(cascade).classes}
+    return open_cascade(cascade, directory=directory, overrides=CascadeOverrides(gate_threshold=0.0, classes=classes))
+
+
+if __name__ == "__main__":
+    main()
