@@ -16,12 +16,13 @@ import structlog
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.accounting import Account, Tally
+from daemon.accounting import Account
 from daemon.deadletters import dead_letter
 from daemon.delivery import CommitPostponed, Delivery, DeliveryAborted
 from daemon.errors import BrokerError, FencedError, UncommittedError
 from daemon.frames import Frame, FrameMeta
 from daemon.metrics import Metrics
+from daemon.pending import Pending
 from daemon.pipeline import Finished, Pipeline, Rejection
 from daemon.source import FrameSource
 from engines.results import Inspection
@@ -52,9 +53,6 @@ POSTPONE_S = 0.05
 REJOIN_S = 5.0
 """How long a rebalance may postpone commits. A broker that lost track of a static member that was killed while it
 joined would postpone them for ever; joining anew ends that."""
-
-MAX_PENDING_BYTES = 16 * 2**20
-"""Bytes of records that wait for one commit; dead letters carry whole frames."""
 
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
@@ -111,12 +109,7 @@ class Line:
         self._began: tuple[float, float] | None = None
         self._lag_at = 0.0
         self._stop = threading.Event()
-        self._tally = Tally()
-        self._offsets: dict[TopicPartition, int] = {}
-        self._appended_ms: list[int] = []
-        self._pending_bytes = 0
-        self._first_result_at: float | None = None
-        self._first_record_at: float | None = None
+        self._pending = Pending()
         self._not_before = 0.0
         self._postponed_at: float | None = None
         self._last_poll_at = time.monotonic()
@@ -133,7 +126,7 @@ class Line:
     @property
     def in_flight(self) -> int:
         """Frames taken whose verdicts are not committed yet."""
-        return self._pipeline.in_flight + self._tally.frames
+        return self._pipeline.in_flight + self._pending.tally.frames
 
     @property
     def rebalances(self) -> int:
@@ -244,10 +237,7 @@ class Line:
                 # This one is in the tally; those behind it have left the pipeline and are nowhere else.
                 self.account.returned += len(finished) - done - 1
                 raise
-            self._offsets[partition] = meta.offset + 1
-            self._appended_ms.append(meta.timestamp_ms)
-            if self._first_result_at is None:
-                self._first_result_at = time.monotonic()
+            self._pending.finish(partition, meta.offset, meta.timestamp_ms)
 
     def _deliver(self, item: Finished) -> None:
         # The tally counts the frame before it is sent: whatever fails from here on returns it.
@@ -258,14 +248,14 @@ class Line:
 
     def _bury(self, item: Finished, rejection: Rejection) -> None:
         letter = dead_letter(item.frame, rejection, self._policy.max_message_bytes)
-        self._tally.dead[rejection.reason] += 1
+        self._pending.tally.dead[rejection.reason] += 1
         self._send(self._policy.dead_topic, letter.key, letter.value, letter.headers)
 
     def _publish(self, item: Finished, inspection: Inspection) -> None:
         if inspection.defects:
-            self._tally.defective += 1
+            self._pending.tally.defective += 1
         else:
-            self._tally.clean += 1
+            self._pending.tally.clean += 1
         if inspection.defects or self._policy.publish_all:
             meta = item.frame.meta
             value, headers = self._encode_event(meta, inspection, item.inspected_at_ms)
@@ -273,21 +263,18 @@ class Line:
 
     def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         self._delivery.send(topic, key, value, headers)
-        self._pending_bytes += len(value)
-        if self._first_record_at is None:
-            self._first_record_at = time.monotonic()
+        self._pending.sent(len(value))
 
     # ------------------------------------------------------------------ commits
 
     def _due_in(self) -> float:
         """Seconds until the next commit is due; infinite where nothing waits for one."""
-        if self._first_result_at is None:
-            return float("inf")
-        due = self._first_result_at + self._policy.commit_interval_s
-        if self._tally.frames >= self._policy.commit_max_frames or self._pending_bytes >= MAX_PENDING_BYTES:
-            due = self._first_result_at
-        if self._first_record_at is not None and not self._behind:
-            due = min(due, self._first_record_at + self._policy.publish_delay_s)
+        policy = self._policy
+        due = self._pending.due_at(
+            interval_s=policy.commit_interval_s,
+            publish_delay_s=policy.commit_interval_s if self._behind else policy.publish_delay_s,
+            max_frames=policy.commit_max_frames,
+        )
         return max(0.0, max(due, self._not_before) - time.monotonic())
 
     @property
@@ -309,20 +296,19 @@ class Line:
     def _commit(self) -> None:
         if self._abort_due is not None:
             raise DeliveryAborted(self._abort_due)
-        if not self._offsets:
+        if not self._pending.offsets:
             return
         started = time.perf_counter()
         try:
-            self._delivery.commit(self._offsets)
+            self._delivery.commit(self._pending.offsets)
         except CommitPostponed as postponed:
             self._wait_for_rebalance(postponed)
             return
-        self._postponed_at = None
         self._metrics.commit_seconds.observe(time.perf_counter() - started)
         now_ms = time.time_ns() // 1_000_000
-        for appended_ms in self._appended_ms:
+        for appended_ms in self._pending.appended_ms:
             self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
-        self.account.commit(self._tally)
+        self.account.commit(self._pending.tally)
         self.commits += 1
         if self._began is not None:
             self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
@@ -339,12 +325,7 @@ class Line:
             raise DeliveryAborted(f"the group did not take a commit for {REJOIN_S:.0f} s: {postponed}")
 
     def _clear(self) -> None:
-        self._tally = Tally()
-        self._offsets = {}
-        self._appended_ms = []
-        self._pending_bytes = 0
-        self._first_result_at = None
-        self._first_record_at = None
+        self._pending = Pending()
         self._postponed_at = None
 
     def _start_over(self, *, first: bool = False) -> None:
@@ -354,7 +335,7 @@ class Line:
         """
         if not first:
             self.aborts += 1
-        self.account.returned += self._tally.frames
+        self.account.returned += self._pending.tally.frames
         self._clear()
         self._abort_due = None
         while True:
