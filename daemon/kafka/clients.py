@@ -12,6 +12,7 @@ from typing import Any, Literal
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from daemon.settings import Security, Settings
@@ -58,7 +59,8 @@ def consumer(settings: Settings) -> KafkaConsumer:
     Raises ``KafkaTimeoutError`` where no broker can be reached; :mod:`daemon.kafka.diagnose` finds out why.
     """
     kafka = settings.kafka
-    return KafkaConsumer(
+    return _made(
+        KafkaConsumer,
         **_common(settings),
         group_id=kafka.group,
         group_instance_id=kafka.instance,
@@ -84,7 +86,8 @@ def reader(
     """A consumer of committed records outside every group, for commands that only look: partitions are assigned by
     hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought, ``fetch_bytes`` how
     much of a partition one request brings (a larger record comes all the same)."""
-    return KafkaConsumer(
+    return _made(
+        KafkaConsumer,
         **_common(settings),
         group_id=None,
         auto_offset_reset=start,
@@ -113,7 +116,8 @@ def producer(settings: Settings, *, transactional: bool) -> KafkaProducer:
             "transaction_timeout_ms": kafka.transaction_timeout_ms,
             "retry_backoff_ms": RETRY_BACKOFF_MS,
         }
-    return KafkaProducer(
+    return _made(
+        KafkaProducer,
         **_common(settings, request_timeout_ms=min(10_000, patience_ms - 1)),
         **transaction,
         max_block_ms=patience_ms,
@@ -127,7 +131,8 @@ def producer(settings: Settings, *, transactional: bool) -> KafkaProducer:
 def frame_producer(settings: Settings) -> KafkaProducer:
     """An idempotent producer for the camera topic, for commands that put frames there. It holds what it has not sent
     without bound: the caller waits for the futures of earlier frames."""
-    return KafkaProducer(
+    return _made(
+        KafkaProducer,
         **_common(settings),
         max_block_ms=30_000,
         delivery_timeout_ms=60_000,
@@ -138,7 +143,7 @@ def frame_producer(settings: Settings) -> KafkaProducer:
 
 def admin(settings: Settings, *, connect_timeout_ms: int = CONNECT_TIMEOUT_MS) -> KafkaAdminClient:
     """A client for topics and groups. Raises ``KafkaTimeoutError`` where it finds no broker in time."""
-    return KafkaAdminClient(**{**_common(settings), "bootstrap_timeout_ms": connect_timeout_ms})
+    return _made(KafkaAdminClient, **{**_common(settings), "bootstrap_timeout_ms": connect_timeout_ms})
 
 
 def cluster_id(client: KafkaConsumer | KafkaAdminClient) -> str:
@@ -180,6 +185,23 @@ def warn_if_slow() -> None:
     """Log a warning where the package is missing without which a process reads 26 frames a second instead of 1,200."""
     if importlib.util.find_spec("crc32c") is None:
         log.warning("checksums in Python: frames are read about 50 times slower", do="pip install crc32c")
+
+
+def _made(kind: Any, **values: Any) -> Any:
+    """A client of the library. Its constructor connects, and where it fails leaves a thread and its sockets behind:
+    a service that waits for its broker would collect them."""
+    connections: list[KafkaNetClient] = []
+
+    def connect(**configuration: Any) -> KafkaNetClient:
+        connections.append(KafkaNetClient(**configuration))
+        return connections[-1]
+
+    try:
+        return kind(**values, kafka_client=connect)
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        raise
 
 
 def _common(settings: Settings, *, request_timeout_ms: int = 15_000) -> dict[str, Any]:

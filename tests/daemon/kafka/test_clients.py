@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaTimeoutError
 from structlog.testing import capture_logs
 
 from daemon.kafka import clients
@@ -120,6 +122,16 @@ def test_missing_checksums_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         clients.warn_if_slow()
     assert told[0]["log_level"] == "warning"
     assert "crc32c" in told[0]["do"]
+
+
+@pytest.mark.parametrize("make", [clients.admin, clients.consumer, clients.reader, clients.frame_producer])
+def test_a_client_that_finds_no_broker_leaves_nothing_behind(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "CONNECT_TIMEOUT_MS", 100)
+    values = {"connect_timeout_ms": 100} if make is clients.admin else {}
+    before = set(threading.enumerate())
+    with pytest.raises(KafkaTimeoutError):
+        make(settings("kafka.bootstrap=127.0.0.1:1"), **values)
+    assert set(threading.enumerate()) == before
 
 
 @pytest.mark.kafka
