@@ -80,10 +80,11 @@ class BenchResult:
 
     def to_json(self) -> str:
         """One JSON object on one line, numbers to three digits after the point."""
-        return json.dumps(_rounded(asdict(self)))
+        return json.dumps(rounded(asdict(self)))
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
+    """The same with every number to three digits after the point."""
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     return round(value, 3) if isinstance(value, float) else value

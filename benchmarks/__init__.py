@@ -1,0 +1,1 @@
+"""Comparisons that the service itself does not need: peers, a real Kafka, memory over time."""
