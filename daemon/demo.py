@@ -31,7 +31,7 @@ from daemon.frames import Frame, frame_of
 from daemon.inspector import cascade_overrides, image_limits
 from daemon.kafka import clients
 from daemon.kafka.diagnose import connected
-from daemon.kafka.session import session
+from daemon.kafka.session import partitions_of, session
 from daemon.kafka.topics import create_topics, topic_states
 from daemon.pictures.palette import class_colour
 from daemon.pictures.report import ClassRow, Report, render
@@ -42,7 +42,6 @@ from daemon.scoring import total
 from daemon.settings import HttpSettings, Security, Settings
 from daemon.truth import TruthTable, read_truth
 from daemon.verdicts import VerdictReader, Verdicts
-from daemon.watch import partitions_of
 from engines.build import BuildStep, build_cascade
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import UsageError

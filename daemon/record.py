@@ -11,8 +11,8 @@ from typing import Literal
 
 from kafka import KafkaConsumer, TopicPartition
 
-from daemon.errors import BrokerError
 from daemon.frames import Record, parse_time
+from daemon.kafka.session import partitions_of
 from engines.errors import UsageError
 from engines.recording import RecordedFrame
 
@@ -68,13 +68,10 @@ class RangeReader:
     def __init__(
         self, consumer: KafkaConsumer, topic: str, *, start: Bound, until: Bound | None, stop: threading.Event
     ) -> None:
-        """``until`` None reads on until ``stop`` is set. Raises :class:`BrokerError` where the topic is missing."""
-        numbers = consumer.partitions_for_topic(topic)
-        if not numbers:
-            raise BrokerError(f"topic {topic} does not exist: name it with kafka.topics.frames")
+        """``until`` None reads on until ``stop`` is set. Raises :class:`daemon.errors.BrokerError` where the topic is missing."""
         self._consumer = consumer
         self._stop = stop
-        self._partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+        self._partitions = partitions_of(consumer, topic)
         consumer.assign(self._partitions)
         self._ends: dict[TopicPartition, int] = consumer.end_offsets(self._partitions)
         for partition, offset in self._offsets(start).items():

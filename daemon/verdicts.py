@@ -8,8 +8,8 @@ from kafka import KafkaConsumer
 
 from daemon.events import DefectEvent
 from daemon.frames import camera_of, last_header
+from daemon.kafka.session import partitions_of
 from daemon.settings import Settings
-from daemon.watch import partitions_of
 
 POLL_MS = 100
 

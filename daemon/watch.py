@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer
 from pydantic import ValidationError
 
-from daemon.errors import BrokerError
 from daemon.events import DefectEvent
+from daemon.kafka.session import partitions_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ def follow_events(
     """The events of a topic, as the consumer (the caller's, reading only what is committed) gets them.
 
     Ends when ``stop`` is set, or after ``until_idle_s`` seconds without an event. What is no event of ours is passed
-    over with a warning. Raises :class:`BrokerError` where the topic is missing.
+    over with a warning. Raises :class:`daemon.errors.BrokerError` where the topic is missing.
     """
     partitions = partitions_of(consumer, topic)
     consumer.assign(partitions)
@@ -55,11 +55,3 @@ def follow_events(
                 last = time.monotonic()
         if until_idle_s is not None and time.monotonic() - last > until_idle_s:
             return
-
-
-def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic. Raises :class:`BrokerError` where it is missing."""
-    numbers = consumer.partitions_for_topic(topic)
-    if not numbers:
-        raise BrokerError(f"topic {topic} does not exist: millwatch check --create makes it")
-    return [TopicPartition(topic, number) for number in sorted(numbers)]

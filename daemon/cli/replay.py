@@ -42,12 +42,11 @@ def command(
     Example: millwatch replay recording.parquet --speed 2
     """
     from daemon.kafka import clients
-    from daemon.kafka.session import session
+    from daemon.kafka.session import partitions_of, session
     from daemon.progress import progress
     from daemon.replay import Footage, Pace, Replayer
     from daemon.stopping import stop_on_signal
-    from daemon.watch import partitions_of
-    from engines.errors import UsageError
+        from engines.errors import UsageError
 
     if rate is not None and speed is not None:
         raise UsageError("--rate and --speed exclude each other: a pace of your own, or the recorded one")

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 
+from daemon.errors import BrokerError
 from daemon.kafka import diagnose
 from daemon.settings import Settings
 
@@ -30,3 +32,11 @@ def session(settings: Settings, make: Callable[[Settings], Client]) -> Iterator[
             client.close()
     except kafka_errors.KafkaError as error:
         raise diagnose.explain(error) from error
+
+
+def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
+    """All partitions of a topic. Raises :class:`BrokerError` where it is missing."""
+    numbers = consumer.partitions_for_topic(topic)
+    if not numbers:
+        raise BrokerError(f"topic {topic} does not exist: millwatch check --create makes it")
+    return [TopicPartition(topic, number) for number in sorted(numbers)]
