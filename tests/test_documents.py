@@ -21,7 +21,12 @@ from engines import rle
 from tests.support.topics import new_lane
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "systemd/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "systemd/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def text_of(name: str) -> str:
