@@ -68,7 +68,10 @@ class RangeReader:
     def __init__(
         self, consumer: KafkaConsumer, topic: str, *, start: Bound, until: Bound | None, stop: threading.Event
     ) -> None:
-        """``until`` None reads on until ``stop`` is set. Raises :class:`daemon.errors.BrokerError` where the topic is missing."""
+        """``until`` None reads on until ``stop`` is set.
+
+        Raises :class:`daemon.errors.BrokerError` where the topic is missing.
+        """
         self._consumer = consumer
         self._stop = stop
         self._partitions = partitions_of(consumer, topic)

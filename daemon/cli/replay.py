@@ -46,7 +46,7 @@ def command(
     from daemon.progress import progress
     from daemon.replay import Footage, Pace, Replayer
     from daemon.stopping import stop_on_signal
-        from engines.errors import UsageError
+    from engines.errors import UsageError
 
     if rate is not None and speed is not None:
         raise UsageError("--rate and --speed exclude each other: a pace of your own, or the recorded one")
