@@ -63,26 +63,23 @@ def make(workshop: Workshop, output: Path, *, resume: bool) -> None:
     workshop.frames("training", workshop.plan.training_frames)
     workshop.frames("validation", workshop.plan.validation_frames)
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        for lane in [pool.submit(train_scorers, workshop), pool.submit(train_segmenters, workshop)]:
+        for lane in [pool.submit(train_gate, workshop), pool.submit(train_others, workshop)]:
             lane.result()
         workshop.report(f"all stages are trained, {(time.monotonic() - begun) / 60:.0f} min after the start")
         write_cascade(workshop, output, pool)
     workshop.report(f"the cascade is in {output}, {(time.monotonic() - begun) / 60:.0f} min after the start")
 
 
-def train_scorers(workshop: Workshop) -> None:
-    """Gate, then classifier."""
-    plan, frames = workshop.plan, _training_frames(workshop)
+def train_gate(workshop: Workshop) -> None:
+    """The gate: as long as everything else together, for it decides alone what nobody looks at again."""
+    frames = _training_frames(workshop)
     if not workshop.has("gate"):
         report = partial(_report_stage, workshop, "gate")
-        workshop.save("gate", train.train_gate(frames, plan.gate, workshop.seed, report))
-    if not workshop.has("classifier"):
-        report = partial(_report_stage, workshop, "classifier")
-        workshop.save("classifier", train.train_classifier(frames, plan.classifier, workshop.seed, report))
+        workshop.save("gate", train.train_gate(frames, workshop.plan.gate, workshop.seed, report))
 
 
-def train_segmenters(workshop: Workshop) -> None:
-    """The segmenter of all classes, then one for each."""
+def train_others(workshop: Workshop) -> None:
+    """The segmenter of all classes, one for each, then the classifier."""
     plan, frames = workshop.plan, _training_frames(workshop)
     if not workshop.has("joint"):
         report = partial(_report_stage, workshop, "joint")
@@ -94,6 +91,9 @@ def train_segmenters(workshop: Workshop) -> None:
             seed = workshop.seed + 1 + index
             network = train.specialise(joint, index, frames, plan.single, plan.crop_width, seed, report)
             workshop.save(single(index), network)
+    if not workshop.has("classifier"):
+        report = partial(_report_stage, workshop, "classifier")
+        workshop.save("classifier", train.train_classifier(frames, plan.classifier, workshop.seed, report))
 
 
 def write_cascade(workshop: Workshop, output: Path, pool: ProcessPoolExecutor) -> None:

@@ -37,7 +37,7 @@ class Plan:
 REFERENCE = Plan(
     training_frames=6000,
     validation_frames=800,
-    gate=Course(1400, 12, 4e-3),
+    gate=Course(2600, 12, 4e-3),
     classifier=Course(600, 12, 4e-3),
     joint=Course(1300, 16, 4e-3),
     single=Course(220, 16, 1.5e-3),
