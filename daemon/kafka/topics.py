@@ -68,7 +68,9 @@ def create_topics(client: KafkaAdminClient, settings: Settings, missing: list[To
     """Make topics that are missing, with the broker's own replication. Raises :class:`BrokerError` where it refuses."""
     if missing:
         try:
-            client.create_topics({state.name: _new_topic(state.key, settings) for state in missing})
+            # A topic that is made is not seen at once by every broker.
+            new = {state.name: _new_topic(state.key, settings) for state in missing}
+            client.create_topics(new, wait_for_metadata=True)
         except kafka_errors.TopicAlreadyExistsError:
             # Somebody else was faster; what they made is looked at next.
             return
