@@ -19,8 +19,9 @@ from kafka import errors as kafka_errors
 from daemon.accounting import Account
 from daemon.deadletters import dead_letter
 from daemon.delivery import CommitPostponed, Delivery, DeliveryAborted
-from daemon.errors import BrokerError, FencedError, UncommittedError
+from daemon.errors import FencedError, UncommittedError
 from daemon.frames import Frame, FrameMeta
+from daemon.kafka import diagnose
 from daemon.metrics import Metrics
 from daemon.pending import Pending
 from daemon.pipeline import Finished, Pipeline, Rejection
@@ -173,7 +174,7 @@ class Line:
                 "another instance has joined the group under this name: give each instance its own kafka.instance"
             ) from error
         except kafka_errors.AuthorizationError as error:
-            raise BrokerError(f"the broker refused: {type(error).__name__}: {error}") from error
+            raise diagnose.explain(error) from error
         except kafka_errors.KafkaError as error:
             log.warning("starting over after an error of the client", error=f"{type(error).__name__}: {error}")
             self._start_over()
@@ -345,7 +346,7 @@ class Line:
                 if not first:
                     self._source.start_over()
             except kafka_errors.AuthorizationError as error:
-                raise BrokerError(f"the broker refused: {type(error).__name__}: {error}") from error
+                raise diagnose.explain(error) from error
             except kafka_errors.KafkaError as error:
                 self._waiting_for = f"the broker does not answer ({type(error).__name__})"
                 log.warning("waiting for the broker", error=f"{type(error).__name__}: {error}")

@@ -11,8 +11,7 @@ from typing import Any
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets, dispose
-from daemon.errors import FencedError
+from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets, dispose, failure
 
 CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
 
@@ -46,7 +45,7 @@ class AtLeastOnce(Delivery):
         try:
             self._sent.append(self._producer.send(topic, key=key, value=value, headers=headers))
         except kafka_errors.KafkaError as error:
-            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+            raise failure(error, self._name) from error
 
     def commit(self, offsets: Offsets) -> None:
         """Wait for the acknowledgements, then commit the offsets."""
@@ -61,12 +60,8 @@ class AtLeastOnce(Delivery):
             )
         except kafka_errors.RebalanceInProgressError as error:
             raise CommitPostponed(str(error)) from error
-        except kafka_errors.FencedInstanceIdError as error:
-            raise FencedError(
-                f"another instance has taken the name {self._name!r}: give each instance its own kafka.instance"
-            ) from error
         except kafka_errors.KafkaError as error:
-            raise DeliveryAborted(f"{type(error).__name__}: {error}") from error
+            raise failure(error, self._name) from error
         self._sent.clear()
 
     def abort(self) -> None:

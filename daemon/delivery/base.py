@@ -11,6 +11,9 @@ import structlog
 from kafka import KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 
+from daemon.errors import BrokerError, FencedError
+from daemon.kafka import diagnose
+
 log = structlog.get_logger(__name__)
 
 Offsets = Mapping[TopicPartition, int]
@@ -23,6 +26,28 @@ def dispose(producer: KafkaProducer) -> None:
         producer.close(timeout=0)
     except kafka_errors.KafkaTimeoutError:
         log.debug("a producer was released with records in hand")
+
+
+def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
+    """What an error of the client means for the instance ``name``: fenced, refused for good, or worth starting over."""
+    if is_fenced(error):
+        return FencedError(f"another instance has taken the name {name!r}: give each instance its own kafka.instance")
+    if isinstance(error, kafka_errors.AuthorizationError):
+        return diagnose.explain(error)
+    if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
+        return BrokerError(
+            "the broker refused a record for its size: lower kafka.max_message_bytes and events.max_bytes, or raise "
+            "max.message.bytes of the events and dead topics"
+        )
+    return DeliveryAborted(f"{type(error).__name__}: {error}")
+
+
+def is_fenced(error: BaseException) -> bool:
+    """Whether the broker knows a younger instance of this name: nothing that this one sends will ever count again."""
+    if isinstance(error, kafka_errors.ProducerFencedError | kafka_errors.FencedInstanceIdError):
+        return True
+    # Once its sender thread has been fenced, the client answers each call with a plain KafkaError that only quotes it.
+    return isinstance(error, kafka_errors.KafkaError) and "ProducerFencedError" in str(error)
 
 
 class DeliveryAborted(Exception):  # noqa: N818 - control flow, not an error for the user

@@ -18,7 +18,7 @@ import structlog
 from kafka import KafkaProducer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, dispose
+from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, dispose, failure, is_fenced
 from daemon.errors import FencedError
 
 log = structlog.get_logger(__name__)
@@ -49,10 +49,10 @@ class ExactlyOnce(Delivery):
         producer = self._new_producer()
         try:
             producer.init_transactions()
-        except BaseException as error:
+        except kafka_errors.KafkaError as error:
             dispose(producer)
-            if _is_fenced(error):
-                raise self._fenced() from error
+            if is_fenced(error):
+                raise failure(error, self._name) from error
             raise
         self._producer = producer
 
@@ -62,7 +62,7 @@ class ExactlyOnce(Delivery):
             producer = self._begun()
             self._sent.append(producer.send(topic, key=key, value=value, headers=headers))
         except kafka_errors.KafkaError as error:
-            raise self._reason(error) from error
+            raise failure(error, self._name) from error
 
     def commit(self, offsets: Offsets) -> None:
         """Flush, verify, add the offsets, commit."""
@@ -79,7 +79,7 @@ class ExactlyOnce(Delivery):
             )
             producer.commit_transaction()
         except kafka_errors.KafkaError as error:
-            raise self._reason(error) from error
+            raise failure(error, self._name) from error
         self._in_transaction = False
         self._sent.clear()
 
@@ -94,8 +94,8 @@ class ExactlyOnce(Delivery):
             if in_transaction:
                 producer.abort_transaction()
         except kafka_errors.KafkaError as error:
-            if _is_fenced(error):
-                raise self._fenced() from error
+            if is_fenced(error):
+                raise failure(error, self._name) from error
             # The next init_transactions ends it, or the broker does after the transaction's timeout.
             log.warning("transaction could not be aborted", error=f"{type(error).__name__}: {error}")
         finally:
@@ -115,19 +115,3 @@ class ExactlyOnce(Delivery):
             self._producer.begin_transaction()
             self._in_transaction = True
         return self._producer
-
-    def _reason(self, error: kafka_errors.KafkaError) -> FencedError | DeliveryAborted:
-        return self._fenced() if _is_fenced(error) else DeliveryAborted(f"{type(error).__name__}: {error}")
-
-    def _fenced(self) -> FencedError:
-        return FencedError(
-            f"another instance has taken the name {self._name!r}: give each instance its own kafka.instance"
-        )
-
-
-def _is_fenced(error: BaseException) -> bool:
-    """Whether the broker knows a younger instance of this name: nothing that this one sends will ever count again."""
-    if isinstance(error, kafka_errors.ProducerFencedError | kafka_errors.FencedInstanceIdError):
-        return True
-    # Once its sender thread has been fenced, the client answers each call with a plain KafkaError that only quotes it.
-    return isinstance(error, kafka_errors.KafkaError) and "ProducerFencedError" in str(error)
