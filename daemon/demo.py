@@ -1,7 +1,8 @@
 """The whole path on one machine: engines, broker, daemon, replayed frames, events as they come, and a report.
 
 The daemon is the real one, in a process of its own. It publishes an event for every frame here, clean ones too, so that
-the account is made of what is on the topics and not of what the daemon says of itself.
+the account is made of what is on the topics and not of what the daemon says of itself; and one entry per connected
+region, which is what the truth is counted in.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def demo_settings(settings: Settings, bootstrap: str) -> Settings:
     return settings.model_copy(
         update={
             "kafka": kafka,
-            "events": settings.events.model_copy(update={"publish": "all"}),
+            "events": settings.events.model_copy(update={"publish": "all", "regions": "region"}),
             "http": HttpSettings(port=free_port()),
             "log": settings.log.model_copy(update={"format": "json"}),
         }

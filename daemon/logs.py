@@ -50,6 +50,8 @@ def configure_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
     # The client's debug entries hold whole requests, and so frames and passwords; its info entries tell of every
     # connection. One level less than ours, and never debug.
     logging.getLogger("kafka").setLevel(max(logging.INFO, logging.WARNING if level == logging.INFO else level))
+    # It warns of every tenth of a second for which a busy machine did not let its thread run.
+    logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[

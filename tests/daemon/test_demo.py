@@ -96,7 +96,7 @@ def test_the_demos_daemon_speaks_to_the_demos_broker_only(settings: Settings):
     assert changed.kafka.bootstrap == "127.0.0.1:4711"
     assert not changed.kafka.security.tls
     assert changed.http.host == "127.0.0.1"
-    assert changed.events.publish == "all"
+    assert (changed.events.publish, changed.events.regions) == ("all", "region")
     assert changed.gate.threshold == 0.7
 
 
