@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.dataset import FrameSet, labels
 from training.export import ClassSettings
-from training.networks import CellScorer, Segmenter
+from training.networks import CellScorer, Classifier, Segmenter
 from training.regions import Tally, tally
 from training.train import as_input
 
@@ -23,13 +23,13 @@ GATE_RECALL = 0.992
 """Share of defective validation frames that must pass the gate."""
 
 # What is tried; where results are equal, the one that comes first is taken.
-CLASS_THRESHOLDS = (0.4, 0.5, 0.3, 0.6, 0.2, 0.7, 0.15, 0.1)
+CLASS_THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.15, 0.1, 0.05)
 MASK_THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)
-LEAST_AREAS = (120, 200, 60, 300, 450, 700)
+LEAST_AREAS = (150, 200, 100, 300, 450, 700)
 
 
 def class_scores(
-    gate: CellScorer, classifier: CellScorer, frames: FrameSet
+    gate: CellScorer, classifier: Classifier, frames: FrameSet
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Scores of all frames in [0, 1]: the gate's ``[frames]`` and the classifier's ``[frames, 4]``."""
     gate_scores, scores = [], []
@@ -71,12 +71,10 @@ def class_settings(
         nothing = tally(np.zeros_like(true), true)
         with torch.no_grad():
             pixel_scores = torch.sigmoid(segmenter(as_input(frames.image(number)[None])))[0, 0].numpy()
-        for mask_threshold in MASK_THRESHOLDS:
-            mask = (pixel_scores > mask_threshold).astype(np.uint8)
-            result, area = tally(mask, true), int(mask.sum())
-            for candidate in candidates:
-                if candidate[1] == mask_threshold:
-                    shown = passed[number] and scores[number] >= candidate[0] and area >= candidate[2]
-                    sums[candidate] += result if shown else nothing
+        for mask_threshold, least_area in product(MASK_THRESHOLDS, LEAST_AREAS):
+            shown = tally((pixel_scores > mask_threshold).astype(np.uint8), true, least_area)
+            for class_threshold in CLASS_THRESHOLDS:
+                passes = passed[number] and scores[number] >= class_threshold
+                sums[class_threshold, mask_threshold, least_area] += shown if passes else nothing
     best = max(candidates, key=lambda candidate: sums[candidate].f1)
     return ClassSettings(*best), sums[best]

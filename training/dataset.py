@@ -178,17 +178,19 @@ def to_blocks(masks: Masks) -> NDArray[np.uint8]:
 def crop_batches(
     frames: FrameSet,
     chosen: tuple[int, ...],
+    centres: tuple[int, ...],
     size: int,
     width: int,
     elsewhere: float,
     rng: np.random.Generator,
 ) -> Iterator[CropBatch]:
-    """Endless crops of full height around defects of the ``chosen`` classes (0 to 3), each class as often.
+    """Endless crops of full height with the masks of the ``chosen`` classes (0 to 3).
 
-    A share ``elsewhere`` is cut from anywhere in any frame, so that the networks also see what they must leave alone.
+    Crops are cut around defects of the classes in ``centres``, drawn evenly: one that stands there twice is drawn twice
+    as often. A share ``elsewhere`` is cut from anywhere in any frame. Both show a network what it must leave alone.
     """
     present = labels(frames)
-    carriers = {index: np.flatnonzero(present[:, index]) for index in chosen}
+    carriers = {index: np.flatnonzero(present[:, index]) for index in set(centres)}
     planes = list(chosen)
     while True:
         images = np.empty((size, HEIGHT, width), np.uint8)
@@ -198,7 +200,7 @@ def crop_batches(
                 number = int(rng.integers(len(frames)))
                 left = int(rng.integers(WIDTH - width + 1))
             else:
-                index = planes[int(rng.integers(len(planes)))]
+                index = centres[int(rng.integers(len(centres)))]
                 number = int(rng.choice(carriers[index]))
                 columns = np.flatnonzero(frames.cover[number, index].any(axis=0))
                 middle = CELL * int(rng.choice(columns))

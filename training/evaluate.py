@@ -1,9 +1,9 @@
 """What a cascade finds, misses and invents: ``python -m training.evaluate --help``.
 
 Every figure comes from the exported graphs, run in OpenVINO in float32 one frame at a time with the thresholds of
-``cascade.yaml``. Generated frames are drawn like those of the demonstration recording, from a seed of their own. Where
-MILLWATCH_DATA names a folder with real Severstal frames and their labels, the gate and the classes are judged on them
-too; that result chooses nothing.
+``cascade.yaml``, one entry per connected region. Generated frames are drawn like those of the demonstration recording,
+from a seed of their own. Where MILLWATCH_DATA names a folder with real Severstal frames and their labels, the gate and
+the classes are judged on them too; that result chooses nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engines.errors import MillwatchError, UsageError
 from engines.openvino.reference import ReferenceStage
 from training.model_card import write_card
 from training.recording import labelled_frames
-from training.regions import Tally, tally
+from training.regions import Tally, large_regions, tally
 
 DATA_VARIABLE = "MILLWATCH_DATA"
 EXAMPLE = "example: python -m training.evaluate --cascade cascades/reference --frames 400"
@@ -68,9 +68,8 @@ class Judge:
         masks = nothing
         for index, item in enumerate(self.definition.classes):
             if scores[index] >= item.threshold:
-                mask = self._segmenters[index].mask(frame, item.mask_threshold)
-                if int(mask.sum()) >= item.min_area_px:
-                    masks[index] = np.ascontiguousarray(mask.T)
+                mask = large_regions(self._segmenters[index].mask(frame, item.mask_threshold).T, item.min_area_px)
+                masks[index] = mask if mask.any() else None
         return Verdict(gate, passed, scores, tuple(masks))
 
 

@@ -31,7 +31,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from training.networks import CellScorer, Segmenter
+from training.networks import CellScorer, Classifier, Segmenter
 
 HEIGHT, WIDTH = 256, 1600
 OPSET = 18
@@ -54,7 +54,7 @@ class GateGraph(nn.Module):
 class ClassifierGraph(nn.Module):
     """Scores ``[batch, 4]`` of the chosen frames: how likely each carries each class."""
 
-    def __init__(self, network: CellScorer) -> None:
+    def __init__(self, network: Classifier) -> None:
         super().__init__()
         self.network = network
 
@@ -94,7 +94,7 @@ def export_gate(network: CellScorer, path: Path) -> None:
     _export(GateGraph(network), path, "scores", [])
 
 
-def export_classifier(network: CellScorer, path: Path) -> None:
+def export_classifier(network: Classifier, path: Path) -> None:
     """Write the classifier's graph to ``path``."""
     _export(ClassifierGraph(network), path, "scores", [])
 

@@ -11,6 +11,8 @@ pixels, are supervised cell by cell, and pool the cells with a smooth maximum.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,9 @@ from torch.nn import functional
 CLASSES = 4
 CELL = 16
 """Side of a cell of the gate's and the classifier's score map, pixels."""
+
+SIXTEENTH_CHANNELS = 96
+"""Channels of the segmenters' map at a sixteenth of the size, from which the classifier reads its cells."""
 
 
 class ConvBlock(nn.Sequential):
@@ -88,7 +93,7 @@ def smooth_max(cells: Tensor) -> Tensor:
 
 
 class CellScorer(nn.Module):
-    """Scores cells of 16 x 16 pixels for ``labels`` labels; gate (one label) and classifier (one a class).
+    """Scores cells of 16 x 16 pixels for ``labels`` labels; the gate is one.
 
     A strided ``stem`` (to a quarter of the size) takes the strip at full resolution, so that pits of a few pixels leave
     a trace; a branch at stride 32 gives each cell its surroundings, because paint marks and tread plate are told from
@@ -138,7 +143,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, maps: int = 1) -> None:
         super().__init__()
-        half, quarter, eighth, sixteenth, deepest = 8, 24, 48, 96, 128
+        half, quarter, eighth, sixteenth, deepest = 8, 24, 48, SIXTEENTH_CHANNELS, 128
         self.quarter = nn.Sequential(ConvBlock(1, half, 3, 2), ConvBlock(half, quarter, 3, 2), *mixes(1, quarter))
         self.eighth = nn.Sequential(Shrink(quarter, eighth), *mixes(2, eighth))
         self.sixteenth = nn.Sequential(Shrink(eighth, sixteenth), *mixes(2, sixteenth))
@@ -173,6 +178,32 @@ class Segmenter(nn.Module):
         return single
 
 
+class Classifier(nn.Module):
+    """Scores cells of 16 x 16 pixels for the four classes, from what a segmenter of all classes learnt to see.
+
+    It looks closer than the gate, at fewer frames. Its body is that of ``start``, copied; only the head begins anew.
+    """
+
+    def __init__(self, start: Segmenter) -> None:
+        super().__init__()
+        body = copy.deepcopy(start)
+        self.local = nn.Sequential(body.quarter, body.eighth, body.sixteenth)
+        self.context = body.deepest
+        self.merge = body.merge_sixteenth
+        self.head = nn.Conv2d(SIXTEENTH_CHANNELS, CLASSES, 1)
+        _start_at(self.head, -4.0)
+
+    def cells(self, x: Tensor) -> Tensor:
+        """Logits of the cells, ``[batch, 4, height / 16, width / 16]``."""
+        local = self.local(x)
+        cells: Tensor = self.head(self.merge(self.context(local), local))
+        return cells
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the frames, ``[batch, 4]``."""
+        return smooth_max(self.cells(x))
+
+
 def _start_at(head: nn.Conv2d, logit: float) -> None:
     assert head.bias is not None
     nn.init.constant_(head.bias, logit)
@@ -181,9 +212,3 @@ def _start_at(head: nn.Conv2d, logit: float) -> None:
 def gate() -> CellScorer:
     """The network that tells defective strips from clean ones."""
     return CellScorer(1, ConvBlock(1, 16, 6, 4, padding=1), (16, 32, 64, 96), (0, 1, 2, 2))
-
-
-def classifier() -> CellScorer:
-    """The network that names the classes on a defective strip; it looks closer than the gate, at fewer frames."""
-    stem = nn.Sequential(ConvBlock(1, 8, 3, 2), ConvBlock(8, 16, 3, 2))
-    return CellScorer(CLASSES, stem, (16, 40, 80, 128), (1, 2, 2, 2))

@@ -93,7 +93,7 @@ def train_others(workshop: Workshop) -> None:
             workshop.save(single(index), network)
     if not workshop.has("classifier"):
         report = partial(_report_stage, workshop, "classifier")
-        workshop.save("classifier", train.train_classifier(frames, plan.classifier, workshop.seed, report))
+        workshop.save("classifier", train.train_classifier(joint, frames, plan.classifier, workshop.seed, report))
 
 
 def write_cascade(workshop: Workshop, output: Path, pool: ProcessPoolExecutor) -> None:

@@ -38,18 +38,28 @@ class Tally:
         return 2 * recall * precision / (recall + precision) if precision else 0.0
 
 
-def tally(found: NDArray[np.uint8], true: NDArray[np.uint8]) -> Tally:
-    """Compare two masks of one class, uint8 0/1 ``[height, width]``."""
+def tally(found: NDArray[np.uint8], true: NDArray[np.uint8], least_area: int = 0) -> Tally:
+    """Compare two masks of one class, uint8 0/1 ``[height, width]``, without found regions under ``least_area`` px."""
     true_numbers, sizes = _regions(true)
     drawn_numbers, drawn_sizes = _regions(found)
-    covered = np.bincount(true_numbers[found > 0], minlength=len(sizes))[1:]
-    shared = np.bincount(drawn_numbers[true > 0], minlength=len(drawn_sizes))[1:]
+    kept = drawn_sizes >= least_area
+    kept[0] = False
+    covered = np.bincount(true_numbers[kept[drawn_numbers]], minlength=len(sizes))[1:]
+    shared = np.bincount(drawn_numbers[true > 0], minlength=len(drawn_sizes))
     return Tally(
         true=len(sizes) - 1,
         found=int((covered >= FOUND_SHARE * sizes[1:]).sum()),
-        drawn=len(drawn_sizes) - 1,
-        invented=int((shared == 0).sum()),
+        drawn=int(kept.sum()),
+        invented=int((kept & (shared == 0)).sum()),
     )
+
+
+def large_regions(mask: NDArray[np.uint8], least_area: int) -> NDArray[np.uint8]:
+    """The mask, uint8 0/1 ``[height, width]``, without its 8-connected regions under ``least_area`` px."""
+    numbers, sizes = _regions(np.ascontiguousarray(mask))
+    kept = sizes >= least_area
+    kept[0] = False
+    return kept[numbers].astype(np.uint8)
 
 
 def _regions(mask: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

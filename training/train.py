@@ -20,6 +20,7 @@ from training.dataset import CLASSES, CropBatch, FrameSet, StripBatch, crop_batc
 from training.losses import frame_loss, mask_loss
 
 Batch = TypeVar("Batch")
+Scorer = TypeVar("Scorer", networks.CellScorer, networks.Classifier)
 Report = Callable[[str], None]
 
 FRAME_WEIGHT = 2.0
@@ -81,35 +82,44 @@ def train_gate(frames: FrameSet, course: Course, seed: int, report: Report) -> n
     return _train_scorer(networks.gate, frames, chances, course, seed, report, joined=True)
 
 
-def train_classifier(frames: FrameSet, course: Course, seed: int, report: Report) -> networks.CellScorer:
-    """A classifier; every class is drawn about equally often, and every fifth frame is clean."""
+def train_classifier(
+    joint: networks.Segmenter, frames: FrameSet, course: Course, seed: int, report: Report
+) -> networks.Classifier:
+    """A classifier that starts from what ``joint`` sees; classes are drawn evenly, and every fifth frame is clean."""
     present = labels(frames)
     chances = (present / np.maximum(present.sum(axis=0), 1)).sum(axis=1) * 0.8 / CLASSES
     clean = ~present.any(axis=1)
     chances = np.where(clean, 0.2 / max(1, clean.sum()), chances)
-    return _train_scorer(networks.classifier, frames, chances, course, seed, report, joined=False)
+    return _train_scorer(lambda: networks.Classifier(joint), frames, chances, course, seed, report, joined=False)
 
 
 def train_segmenter(frames: FrameSet, course: Course, width: int, seed: int, report: Report) -> networks.Segmenter:
     """A segmenter of all four classes on crops of ``width`` columns, from which those of one class start."""
     torch.manual_seed(seed)
     network = networks.Segmenter(CLASSES)
-    _fit_segmenter(network, frames, tuple(range(CLASSES)), course, width, seed, report)
+    every = tuple(range(CLASSES))
+    _fit_segmenter(network, frames, every, every, course, width, seed, report)
     return network
 
 
 def specialise(
     joint: networks.Segmenter, index: int, frames: FrameSet, course: Course, width: int, seed: int, report: Report
 ) -> networks.Segmenter:
-    """The segmenter of one class, ``index`` 0 to 3, trained on from ``joint``."""
+    """The segmenter of one class, ``index`` 0 to 3, trained on from ``joint``.
+
+    As many crops show the other classes as its own. Without them it forgets what ``joint`` knew of the difference, and
+    marks the others' defects as its own: several times as many invented regions on generated validation frames.
+    """
     torch.manual_seed(seed)
     network = joint.of_class(index)
-    _fit_segmenter(network, frames, (index,), course, width, seed, report)
+    others = tuple(other for other in range(CLASSES) if other != index)
+    centres = (index,) * len(others) + others
+    _fit_segmenter(network, frames, (index,), centres, course, width, seed, report)
     return network
 
 
 def _train_scorer(
-    build: Callable[[], networks.CellScorer],
+    build: Callable[[], Scorer],
     frames: FrameSet,
     chances: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
     course: Course,
@@ -117,7 +127,7 @@ def _train_scorer(
     report: Report,
     *,
     joined: bool,
-) -> networks.CellScorer:
+) -> Scorer:
     torch.manual_seed(seed)
     network = build().to(memory_format=torch.channels_last)
 
@@ -136,6 +146,7 @@ def _fit_segmenter(
     network: networks.Segmenter,
     frames: FrameSet,
     chosen: tuple[int, ...],
+    centres: tuple[int, ...],
     course: Course,
     width: int,
     seed: int,
@@ -148,4 +159,4 @@ def _fit_segmenter(
         return mask_loss(network.blocks(as_input(batch.images)), target, len(chosen))
 
     rng = np.random.default_rng(seed)
-    fit(network, crop_batches(frames, chosen, course.batch, width, ELSEWHERE, rng), loss_of, course, report)
+    fit(network, crop_batches(frames, chosen, centres, course.batch, width, ELSEWHERE, rng), loss_of, course, report)

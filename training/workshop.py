@@ -38,7 +38,7 @@ REFERENCE = Plan(
     training_frames=6000,
     validation_frames=800,
     gate=Course(2600, 12, 4e-3),
-    classifier=Course(600, 12, 4e-3),
+    classifier=Course(350, 12, 2e-3),
     joint=Course(1300, 16, 4e-3),
     single=Course(220, 16, 1.5e-3),
     crop_width=384,
@@ -95,9 +95,9 @@ class Workshop:
         """The trained gate."""
         return self._restore("gate", networks.gate())
 
-    def classifier(self) -> networks.CellScorer:
+    def classifier(self) -> networks.Classifier:
         """The trained classifier."""
-        return self._restore("classifier", networks.classifier())
+        return self._restore("classifier", networks.Classifier(networks.Segmenter(CLASSES)))
 
     def joint(self) -> networks.Segmenter:
         """The segmenter of all classes."""

@@ -77,13 +77,21 @@ def test_a_shard_keeps_frames_masks_and_cover(tmp_path: Path, cheap: None) -> No
 
 
 def test_crops_show_the_chosen_class_and_its_mask() -> None:
-    batch = next(crop_batches(frames_with_squares(), (1,), 6, 384, 0.0, np.random.default_rng(0)))
+    batch = next(crop_batches(frames_with_squares(), (1,), (1,), 6, 384, 0.0, np.random.default_rng(0)))
     assert batch.images.shape == (6, 256, 384)
     assert batch.blocks.shape == (6, 16, 64, 96)
     for image, blocks in zip(batch.images, batch.blocks, strict=True):
         mask = blocks.reshape(4, 4, 64, 96).transpose(2, 0, 3, 1).reshape(256, 384)
         assert 0 < mask.sum() <= 32 * 32
         assert image[mask > 0].min() > image[mask == 0].max()
+
+
+def test_crops_around_other_classes_show_them_without_a_mask() -> None:
+    frames = frames_with_squares()
+    others = tuple(index for index in range(4) if index != 1 and labels(frames)[:, index].any())
+    batch = next(crop_batches(frames, (1,), others, 6, 384, 0.0, np.random.default_rng(0)))
+    assert not batch.blocks.any()
+    assert all(image.max() > image.min() for image in batch.images)
 
 
 def test_blocks_hold_the_pixels_of_four_by_four() -> None:

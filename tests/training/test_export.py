@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs")
     stages: tuple[tuple[str, torch.nn.Module, Callable[..., None]], ...] = (
         ("gate", networks.gate(), export.export_gate),
-        ("classifier", networks.classifier(), export.export_classifier),
+        ("classifier", networks.Classifier(networks.Segmenter(4)), export.export_classifier),
         ("segment-1", networks.Segmenter(), export.export_segmenter),
     )
     for name, network, write in stages:

@@ -14,8 +14,8 @@ def parameters(network: torch.nn.Module) -> int:
 def test_scores_have_one_column_a_label() -> None:
     strips = torch.rand(2, 1, 256, 1600)
     assert networks.gate()(strips).shape == (2, 1)
-    assert networks.classifier()(strips).shape == (2, 4)
-    assert networks.classifier().cells(strips).shape == (2, 4, 16, 100)
+    assert networks.Classifier(networks.Segmenter(4))(strips).shape == (2, 4)
+    assert networks.Classifier(networks.Segmenter(4)).cells(strips).shape == (2, 4, 16, 100)
 
 
 def test_masks_have_the_size_of_the_crop() -> None:
@@ -24,7 +24,11 @@ def test_masks_have_the_size_of_the_crop() -> None:
 
 
 def test_all_stages_stay_below_ten_megabytes() -> None:
-    total = parameters(networks.gate()) + parameters(networks.classifier()) + 4 * parameters(networks.Segmenter())
+    total = (
+        parameters(networks.gate())
+        + parameters(networks.Classifier(networks.Segmenter(4)))
+        + 4 * parameters(networks.Segmenter())
+    )
     assert 4 * total < 9.5e6
 
 
@@ -49,3 +53,13 @@ def test_a_single_class_starts_from_what_all_learnt() -> None:
     for index in range(4):
         single = joint.of_class(index).eval()
         torch.testing.assert_close(single(strips)[:, 0], joint(strips)[:, index])
+
+
+def test_a_classifier_starts_from_the_segmenter_and_leaves_it_alone() -> None:
+    start = networks.Segmenter(4)
+    classifier = networks.Classifier(start)
+    strips = torch.rand(1, 1, 256, 1600)
+    torch.testing.assert_close(classifier.local(strips), start.sixteenth(start.eighth(start.quarter(strips))))
+    with torch.no_grad():
+        classifier.local[0][0][0].weight.zero_()
+    assert start.quarter[0][0].weight.any()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.regions import Tally, tally
+from training.regions import Tally, large_regions, tally
 
 
 def mask(*boxes: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -35,3 +35,14 @@ def test_f1_weighs_missed_against_invented() -> None:
     assert Tally(true=10, found=5, drawn=10, invented=5).f1 == pytest.approx(0.5)
     assert Tally(true=10, found=0, drawn=3, invented=3).f1 == 0
     assert Tally(true=2, found=1, drawn=1, invented=0) + Tally(1, 0, 2, 2) == Tally(3, 1, 3, 2)
+
+
+def test_small_found_regions_do_not_count_and_cover_nothing() -> None:
+    true, found = mask((10, 10, 8, 8)), mask((10, 10, 8, 4), (60, 40, 2, 2))
+    assert tally(found, true, 5) == Tally(true=1, found=1, drawn=1, invented=0)
+    assert tally(found, true, 33) == Tally(true=1, found=0, drawn=0, invented=0)
+
+
+def test_large_regions_stay_whole() -> None:
+    kept = large_regions(mask((10, 10, 8, 4), (60, 40, 2, 2)), 5)
+    np.testing.assert_array_equal(kept, mask((10, 10, 8, 4)))
