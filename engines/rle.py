@@ -110,7 +110,7 @@ def regions(transposed: Mask) -> list[Region]:
     count, labels, stats, _ = cv2.connectedComponentsWithStats(transposed, connectivity=8, ltype=cv2.CV_32S)
     found = []
     for label in range(1, count):
-        # The picture that OpenCV sees is the transposed one: its y runs along the strip, which is our x.
+        # The picture that OpenCV sees is the transposed one: its y is our x.
         y, x, height, width, area = (int(value) for value in stats[label])
         window = np.ascontiguousarray(labels[x : x + width] == label)
         runs = runs_of(window)
