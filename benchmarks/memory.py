@@ -6,6 +6,7 @@ Frames are put on the camera topic in portions, each when the one before is comm
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def main(
     config: Path | None, overrides: tuple[str, ...], frames: int, first: int, defect_rate: float, broker: BrokerKind
 ) -> None:
     """Measure the service's memory after few frames and after many."""
+    # SIGTERM ends the service and the broker below, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = Options(config, overrides)
     folder = options.settings().cascade
     portion = read_workload(folder / "recording.parquet", folder / "truth.csv", defect_rate).frames(PORTION)

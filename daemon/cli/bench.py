@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -67,6 +68,8 @@ def command(
     from daemon.bench.stream import Options
     from daemon.bench.workload import read_workload
 
+    # A broker and a service of our own are running below: SIGTERM unwinds as Ctrl-C does and ends them.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if recording is None:
         recording = settings.cascade / "recording.parquet"
     workload = read_workload(recording, truth or recording.with_name("truth.csv"), defect_rate)
