@@ -13,7 +13,6 @@ from pathlib import Path
 import click
 import numpy as np
 import onnxruntime as ort
-import openvino as ov
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +20,7 @@ from rich.table import Table
 from engines.cascade import Cascade, open_cascade
 from engines.definition import CascadeDefinition, Stage, load_definition
 from engines.openvino.compiler import DEVICE
+from engines.openvino.core import shared_core
 from engines.openvino.kernels import BLOCKED_KERNELS, TIMED_RUNS, preferring, processor_time
 from engines.openvino.models import read_stage
 from engines.settings import CascadeOverrides, ClassOverrides
@@ -60,7 +60,7 @@ def main(cascade: Path, directory: Path, batch_sizes: tuple[int, ...]) -> None:
 def _stage_figures(
     stage: Stage, definition: CascadeDefinition, batch_sizes: tuple[int, ...]
 ) -> Iterator[tuple[str, list[float]]]:
-    core = ov.Core()
+    core = shared_core()
     for name in ("default", "blocked"):
         figures = []
         for size in batch_sizes:

@@ -33,6 +33,10 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES = 256, 257, 258, 277
 _TIFF_STRIPS: Final = ((273, 279), (324, 325))
 _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
+_TIFF_COMPRESSION: Final = 259
+_TIFF_COMPRESSIONS: Final = frozenset({1, 5, 8, 32773, 32946})
+"""None, LZW, Deflate (both numbers) and PackBits: what the decoder knows. Of any other it may make a black picture
+without an error, and black counts as clean steel."""
 _TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
 """The unsigned integer types of a TIFF field: byte, short, long and BigTIFF's long8."""
 
@@ -184,6 +188,11 @@ def _read_tiff(value: bytes) -> ImageHeader:
     channels, bits = _tiff_number(fields, _TIFF_SAMPLES, 1), _tiff_number(fields, _TIFF_BITS, 1)
     if not 1 <= channels <= 4:
         raise FrameRejectedError("undecodable", f"the TIFF has {channels} samples per pixel")
+    compression = _tiff_number(fields, _TIFF_COMPRESSION, 1)
+    if compression not in _TIFF_COMPRESSIONS:
+        raise FrameRejectedError(
+            "undecodable", f"the TIFF is compressed by method {compression}, which is not supported"
+        )
     # A decoder holds whole tiles in memory, whatever the image's own size.
     tile = _tiff_number(fields, _TIFF_TILE_WIDTH, 0), _tiff_number(fields, _TIFF_TILE_HEIGHT, 0)
     if tile[0] > max(2 * width, 1024) or tile[1] > max(2 * height, 1024):

@@ -11,6 +11,7 @@ import openvino as ov
 from engines.backend import DeviceInfo, EngineFile, Precision
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
+from engines.openvino.core import shared_core
 from engines.openvino.kernels import BLOCKED_KERNELS, fastest, preferring
 from engines.openvino.models import first_line, read_stage
 from engines.openvino.runtime import OpenVINORuntime
@@ -30,7 +31,7 @@ class OpenVINOCompiler:
     batch_sizes: tuple[int, ...] = (1,)
 
     def __init__(self) -> None:
-        self._core = ov.Core()
+        self._core = shared_core()
         self.device = DeviceInfo(
             backend="openvino",
             version=ov.get_version(),

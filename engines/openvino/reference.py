@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
-import openvino as ov
 
 from engines.backend import Frames, Scores
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
 from engines.openvino.compiler import DEVICE
+from engines.openvino.core import shared_core
 from engines.openvino.models import first_line, read_stage
 
 
@@ -22,7 +22,7 @@ class ReferenceStage:
     """
 
     def __init__(self, stage: Stage, definition: CascadeDefinition) -> None:
-        core = ov.Core()
+        core = shared_core()
         model = read_stage(core, stage, definition, batch_size=1)
         config = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
         try:

@@ -145,6 +145,10 @@ class OpenVINOSlot:
                 engine.request.wait()
             except RuntimeError as error:
                 raise InferenceError(f"{key}: inference failed: {first_line(error)}") from None
+            except BaseException:
+                # An interrupt between the two: the run must not outlive the arrays that it reads and writes.
+                engine.request.wait()
+                raise
             yield chunk, engine
 
 

@@ -106,6 +106,25 @@ def test_samples_of_16_bits_are_scaled_by_their_depth(suffix: str, bits: int) ->
         ImageLimits(bit_depth=17)
 
 
+def palette_png() -> bytes:
+    """A PNG of four bits per pixel that index a palette of greys."""
+    indexes = (np.arange(64 * 160).reshape(64, 160) // 160 % 16).astype(np.uint8)
+    rows = b"".join(b"\0" + bytes(row[::2] << 4 | row[1::2]) for row in indexes)
+    palette = bytes(17 * index for index in range(16) for _ in range(3))
+    header = struct.pack(">IIBBBBB", 160, 64, 4, 3, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+
+
+def test_a_palette_counts_as_colour() -> None:
+    value = palette_png()
+    assert read_header(value) == ImageHeader("png", 160, 64, 3, 8)
+    frame = decode(value, limits=LIMITS)
+    np.testing.assert_array_equal(frame[:, 0], 17 * (np.arange(64) % 16))
+
+
 def test_the_first_page_of_a_tiff() -> None:
     pages = cv2.imencodemulti(".tiff", [GREY, 255 - GREY])[1].tobytes()
     np.testing.assert_array_equal(decode(pages, limits=LIMITS), GREY)
@@ -155,6 +174,10 @@ def test_reasons() -> None:
     assert reason(png[:60] + b"\0\0\0\0" + png[64:]) == "undecodable"
     assert reason(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 5000) == "undecodable"
     assert reason(encoded(GREY.astype(np.float32), ".tiff")) == "undecodable"
+    tiff = bytearray(SOUND["grey tiff"])
+    compression = tiff.rindex(struct.pack("<HHI", 259, 3, 1)) + 8
+    tiff[compression : compression + 2] = struct.pack("<H", 34712)
+    assert reason(bytes(tiff)) == "undecodable"
     tables = jpeg.index(b"\xff\xc4")
     assert reason(jpeg[: tables + 4] + b"\x99" * 20 + jpeg[tables + 24 :]) == "undecodable"
 
@@ -206,8 +229,14 @@ def test_noise_after_a_signature_raises_nothing_else(signature: bytes, noise: by
 def test_opencv_says_nothing_of_its_own(tmp_path: Path) -> None:
     """Standard error is the log: rejected frames must not write into it past the log's format."""
     cut = [value[: len(value) // 2] for value in SOUND.values()]
-    broken = SOUND["grey tiff"][:-400] + bytes(400)
-    files = [*cut, broken, SOUND["grey png"][:60] + bytes(4) + SOUND["grey png"][64:]]
+    # OpenCV has something to say of a BMP that claims 127 planes and of a TIFF with a field of the wrong type.
+    bmp, tiff = bytearray(SOUND["colour bmp"]), bytearray(SOUND["compressed tiff"])
+    bmp[31] = 127
+    samples = tiff.rindex(struct.pack("<HH", 277, 3))
+    tiff[samples + 2 : samples + 4] = struct.pack("<H", 12)
+    broken = (bytes(bmp), bytes(tiff))
+    assert [reason(value) for value in broken] == ["undecodable"] * 2
+    files = [*cut, *broken, SOUND["grey png"][:60] + bytes(4) + SOUND["grey png"][64:]]
     for number, value in enumerate(files):
         (tmp_path / str(number)).write_bytes(value)
     program = (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +66,23 @@ def test_bfloat16_is_tried_only_where_the_processor_has_tiles_for_it(monkeypatch
     for flags, precisions in ((["amx_bf16", "avx512f"], ("bf16", "f32")), (["avx2"], ("f32",))):
         monkeypatch.setattr("engines.openvino.compiler._processor_flags", lambda flags=flags: flags)
         assert OpenVINOCompiler().precisions == precisions
+
+
+def test_signals_are_harmless_after_a_build(tmp_path: Path) -> None:
+    """A service that built its engines at the start is still ended by SIGTERM, not by a crash."""
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from engines.build import build_cascade\n"
+        "from engines.cascade import open_cascade\n"
+        "folder, target = map(pathlib.Path, sys.argv[1:])\n"
+        "got = []\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))\n"
+        "build_cascade(folder, directory=target)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "open_cascade(folder, directory=target).close()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.exit(len(got))\n"
+    )
+    folder = write_tiny_cascade(tmp_path / "cascade")
+    command = [sys.executable, "-c", program, str(folder), str(tmp_path / "engines")]
+    assert subprocess.run(command, check=False, timeout=100, cwd=Path(__file__).parents[3]).returncode == 2
