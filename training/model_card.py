@@ -25,7 +25,7 @@ LIMITS = """## Limits
 
 - The cascade has never seen a real image. It shows how the line works and is a place to start from; a mill needs
   a cascade trained on its own steel.
-- Scores shift between generated and real frames, so the thresholds below hold for generated frames only. Set
+- Scores shift between generated and real frames, so the thresholds above hold for generated frames only. Set
   `gate.threshold` and the classes' thresholds anew for your camera.
 - Only the gate's ranking of real frames was measured with any certainty; with so few real frames per class, the table
   of classes is an anecdote.

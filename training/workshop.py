@@ -43,7 +43,7 @@ REFERENCE = Plan(
     single=Course(220, 16, 1.5e-3),
     crop_width=384,
 )
-"""The plan of the reference cascade: about 45 minutes on two idle cores of 2017."""
+"""The plan of the reference cascade. Its stages took 61 minutes on two busy cores (AMD EPYC, AVX2), 2026-11-22."""
 
 
 @dataclass(frozen=True, slots=True)
