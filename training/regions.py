@@ -30,9 +30,12 @@ class Tally:
         )
 
     @property
-    def worth(self) -> float:
-        """True regions found, less half of those invented: a missed defect weighs as much as two false alarms."""
-        return self.found - self.invented / 2
+    def f1(self) -> float:
+        """Harmonic mean of the found share and the share of drawn regions that touch a true one, in [0, 1]."""
+        if not self.found:
+            return 0.0
+        recall, precision = self.found / self.true, 1 - self.invented / self.drawn
+        return 2 * recall * precision / (recall + precision) if precision else 0.0
 
 
 def tally(found: NDArray[np.uint8], true: NDArray[np.uint8], least_area: int = 0) -> Tally:

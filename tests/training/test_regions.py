@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from training.regions import Tally, large_regions, tally
@@ -29,9 +30,10 @@ def test_regions_that_meet_at_a_corner_are_one() -> None:
     assert tally(mask(), mask((0, 0, 4, 4), (4, 4, 4, 4))) == Tally(true=1, found=0, drawn=0, invented=0)
 
 
-def test_a_missed_region_weighs_as_much_as_two_invented_ones() -> None:
-    assert Tally(true=10, found=10, drawn=10, invented=0).worth == 10
-    assert Tally(true=10, found=5, drawn=10, invented=5).worth == 2.5
+def test_f1_weighs_missed_against_invented() -> None:
+    assert Tally(true=10, found=10, drawn=10, invented=0).f1 == 1
+    assert Tally(true=10, found=5, drawn=10, invented=5).f1 == pytest.approx(0.5)
+    assert Tally(true=10, found=0, drawn=3, invented=3).f1 == 0
     assert Tally(true=2, found=1, drawn=1, invented=0) + Tally(1, 0, 2, 2) == Tally(3, 1, 3, 2)
 
 
