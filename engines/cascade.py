@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from engines.build import Progress
 
 
+SPARE_SLOTS = 2
+"""Batches in flight beyond one per core: while the thread of one hands its results over, another keeps the core at work
+(docs/engines.md has what that brings)."""
+
+
 class Cascade:
     """An opened cascade; a context manager that owns its engines. Obtained from :func:`open_cascade`.
 
@@ -142,7 +147,7 @@ def open_cascade(
 ) -> Cascade:
     """Open the cascade in ``folder`` with its engines below ``directory``, building them first where they do not fit.
 
-    ``max_frames`` is the largest batch, ``slots`` the batches in flight (default: one per core), ``threads`` the
+    ``max_frames`` is the largest batch, ``slots`` the batches in flight (default: two more than cores), ``threads`` the
     processor's threads for all of them together (default: all cores; a GPU ignores it). ``bit_depth`` is that of
     decoding, named here because it can change a verdict. ``progress`` is called while building.
 
@@ -165,7 +170,7 @@ def open_cascade(
     runtime = compiler.open(
         definition,
         manifest.engine_files(engines),
-        slots=slots or core_count(),
+        slots=slots or core_count() + SPARE_SLOTS,
         max_frames=max_frames,
         threads=threads,
     )
