@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 POLL_IDLE_S = 0.2
 """Longest wait for a frame on an idle line: how long a stop may go unnoticed."""
 
+RESULTS_S = 0.010
+"""Longest wait for a result before the next look for frames. A poll costs over 1 ms of processor time, since the client
+does its work in a thread of its own."""
+
 POLL_BUSY_S = 0.003
 """Longest wait for a frame while others are being inspected: what polling may add to their latency."""
 
@@ -113,6 +117,7 @@ class Line:
         self._pending = Pending()
         self._not_before = 0.0
         self._postponed_at: float | None = None
+        self._more_at_hand = False
         self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
@@ -182,14 +187,16 @@ class Line:
     def _step(self) -> None:
         if self._abort_due is not None:
             raise DeliveryAborted(self._abort_due)
+        full = self._pipeline.room < MAX_TAKE
+        if full or (self._pipeline.in_flight and not self._more_at_hand):
+            self._hand_on(self._pipeline.take(self._until_due(MEMBERSHIP_S if full else RESULTS_S)))
         if self._pipeline.room >= MAX_TAKE:
-            busy = self._pipeline.in_flight > 0
-            self._take_in(self._source.poll(self._until_due(POLL_BUSY_S if busy else POLL_IDLE_S), MAX_TAKE))
-            self._hand_on(self._pipeline.take())
-        else:
-            self._hand_on(self._pipeline.take(self._until_due(MEMBERSHIP_S)))
-            if time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
-                self._take_in(self._source.keep_membership())
+            longest_s = POLL_BUSY_S if self._pipeline.in_flight else POLL_IDLE_S
+            polled = self._source.poll(self._until_due(longest_s), MAX_TAKE)
+            self._more_at_hand = len(polled) == MAX_TAKE
+            self._take_in(polled)
+        elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
+            self._take_in(self._source.keep_membership())
         self._commit_if_due()
         if self._last_poll_at - self._lag_at > LAG_S:
             self._lag_at = self._last_poll_at

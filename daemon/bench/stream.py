@@ -31,10 +31,7 @@ SLOWEST_FPS = 2.0
 SEND_TIMEOUT_S = 60.0
 
 EVENTS_TIMEOUT_S = 30.0
-"""How long the last events may take after the last frame was sent."""
-
-SETTLE_S = 1.0
-"""Rest after the last frame: a service that is told to stop drains, which is not how frames usually leave it."""
+"""How long commits and events may take after the frames were inspected."""
 
 READ_TIMEOUT_MS = 200
 """How often the reader of events looks whether it is to end; records are handed over as they come."""
@@ -72,12 +69,19 @@ class Lane:
 
     def wait_until_committed(self, frames: int, timeout_s: float) -> None:
         """Return when so many frames are committed. Raises MillwatchError where that takes too long."""
-        group = self.settings.kafka.group
         deadline = time.monotonic() + timeout_s
-        while (committed := sum(at.offset for at in self.admin.list_group_offsets(group)[group].values())) < frames:
+        while (committed := self._committed()) < frames:
             if time.monotonic() > deadline:
                 raise MillwatchError(f"{committed} of {frames} frames are committed after {timeout_s:.0f} s")
             time.sleep(COMMITTED_S)
+
+    def _committed(self) -> int:
+        group = self.settings.kafka.group
+        try:
+            return sum(at.offset for at in self.admin.list_group_offsets(group)[group].values())
+        except kafka_errors.RetriableError:
+            # The connection to the group's coordinator is still being made, or the broker looks for one.
+            return 0
 
 
 @contextmanager
@@ -130,7 +134,7 @@ def measure_end_to_end(lane: Lane, frames: Sequence[RecordedFrame]) -> tuple[Mea
     fill(lane, frames)
     with lane.service() as service:
         service.wait_until_reading()
-        lane.wait_until_committed(len(frames), 30 + len(frames) / SLOWEST_FPS)
+        lane.wait_until_committed(len(frames), EVENTS_TIMEOUT_S + len(frames) / SLOWEST_FPS)
         account = service.stop()
     inspected = account["clean"] + account["defective"]
     if inspected != len(frames) or account["aborts"]:
@@ -148,7 +152,7 @@ def measure_latency(lane: Lane, frames: Sequence[RecordedFrame], fps: float, war
     with lane.service() as service, _EventReader(lane.settings) as reader:
         service.wait_until_reading()
         sent = _send_steadily(lane.settings, frames, fps)
-        time.sleep(SETTLE_S)
+        lane.wait_until_committed(len(frames), EVENTS_TIMEOUT_S + len(frames) / SLOWEST_FPS)
         account = service.stop()
         reader.wait_for(account["defective"])
         appended = dict(sent[warm_up:])
