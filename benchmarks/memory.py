@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from kafka import TopicPartition
 
-from benchmarks.brokers import BrokerKind, open_broker
+from daemon.bench.brokers import BROKERS, BrokerKind, open_broker
 from daemon.bench.machine import resident_bytes
 from daemon.bench.result import rounded
 from daemon.bench.stream import Lane, Options, fill, open_lane
@@ -33,7 +33,7 @@ BYTES_PER_MB = 1e6
 @click.option("--frames", type=click.IntRange(min=PORTION), default=20_000, show_default=True)
 @click.option("--first", type=click.IntRange(min=PORTION), default=2_000, show_default=True, help="Compare with here.")
 @click.option("--defect-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True)
-@click.option("--broker", type=click.Choice(["embedded", "apache"]), default="apache", show_default=True)
+@click.option("--broker", type=click.Choice(BROKERS), default="auto", show_default=True)
 def main(
     config: Path | None, overrides: tuple[str, ...], frames: int, first: int, defect_rate: float, broker: BrokerKind
 ) -> None:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from daemon.bench.bare import inspect_in_pipeline, inspect_one_by_one
+from daemon.bench.brokers import BrokerKind, broker_here, open_broker
 from daemon.bench.machine import cpu_model
 from daemon.bench.result import BenchResult, CpuPerFrame, Measured, Percentiles
 from daemon.bench.stream import Options, measure_end_to_end, measure_latency, open_lane
 from daemon.bench.workload import Workload, as_read
-from daemon.embedded_broker import EmbeddedBroker
 from daemon.frames import Frame
 from daemon.inspector import open_inspector
 from daemon.settings import Settings
@@ -27,6 +27,9 @@ PARTS: tuple[Part, ...] = ("naive", "end-to-end", "latency")
 NAIVE_SHARE = 4
 """One frame in so many is inspected one by one, with each number of threads."""
 
+LATENCY_SHARE = 2
+"""The latency is measured on one frame in so many: they come at half the speed."""
+
 WARM_UP_SHARE = 10
 """The latency of one frame in so many, the first ones, does not count: clients and caches are still waking up."""
 
@@ -39,14 +42,14 @@ Say = Callable[[str], None]
 class Plan:
     """What to measure: ``frames`` for each speed, spread over ``rounds``, without the parts in ``skip``.
 
-    ``embedded`` runs a broker of the bench's own; otherwise the configured one is used.
+    ``broker`` is one of the bench's own, or None for the configured one.
     """
 
     options: Options
     workload: Workload
     frames: int
     rounds: int
-    embedded: bool
+    broker: BrokerKind | None
     skip: Collection[Part]
 
 
@@ -69,12 +72,13 @@ def run_bench(plan: Plan, say: Say) -> BenchResult:
         say("opening the engines")
         cascade = resources.enter_context(open_inspector(settings))
         bootstrap = settings.kafka.bootstrap
-        if plan.embedded and not {"end-to-end", "latency"} <= set(plan.skip):
-            bootstrap = resources.enter_context(EmbeddedBroker()).bootstrap
+        if plan.broker is not None and not {"end-to-end", "latency"} <= set(plan.skip):
+            say(f"starting a broker: {broker_here(plan.broker)}")
+            bootstrap = resources.enter_context(open_broker(plan.broker))
         rounds = _rounds(plan, settings, cascade, bootstrap, say)
         fps = Measured.total(rounds.end_to_end or rounds.bare).fps
         if "latency" not in plan.skip:
-            frames = plan.workload.frames(plan.frames)
+            frames = plan.workload.frames(plan.frames // LATENCY_SHARE)
             say(f"latency: {len(frames)} frames at {fps / 2:.1f} a second")
             with open_lane(plan.options, bootstrap) as lane:
                 latencies, resident_bytes = measure_latency(lane, frames, fps / 2, len(frames) // WARM_UP_SHARE)
@@ -87,22 +91,38 @@ def _rounds(plan: Plan, settings: Settings, cascade: Cascade, bootstrap: str, sa
     rounds = _Rounds()
     recorded = plan.workload.frames(plan.frames)
     frames = as_read(recorded)
+
+    def bare(part: slice) -> None:
+        rounds.bare.append(inspect_in_pipeline(settings, cascade, frames[part]))
+        say(f"  cascade {_told(rounds.bare[-1])}")
+
+    def end_to_end(part: slice) -> None:
+        with open_lane(plan.options, bootstrap) as lane:
+            measured, resident_bytes = measure_end_to_end(lane, recorded[part])
+        rounds.end_to_end.append(measured)
+        rounds.resident_bytes = max(rounds.resident_bytes, resident_bytes)
+        say(f"  end to end {_told(measured)}")
+
+    def naive(part: slice) -> None:
+        some = frames[part][: max(1, (part.stop - part.start) // NAIVE_SHARE)]
+        rounds.one_thread.append(_one_by_one(plan.options, some, threads=1))
+        rounds.all_threads.append(_one_by_one(plan.options, some, threads=core_count()))
+        say(f"  one by one {rounds.one_thread[-1].fps:.1f} fps (1 thread), {rounds.all_threads[-1].fps:.1f} (all)")
+
+    measures = [bare]
+    if "end-to-end" not in plan.skip:
+        measures.append(end_to_end)
+        say("warming the broker up, not counted")
+        end_to_end(slice(0, len(frames) // plan.rounds))
+        rounds.end_to_end.clear()
+    if "naive" not in plan.skip:
+        measures.append(naive)
     for number in range(plan.rounds):
         part = slice(number * len(frames) // plan.rounds, (number + 1) * len(frames) // plan.rounds)
         say(f"round {number + 1} of {plan.rounds}")
-        rounds.bare.append(inspect_in_pipeline(settings, cascade, frames[part]))
-        say(f"  cascade {_told(rounds.bare[-1])}")
-        if "end-to-end" not in plan.skip:
-            with open_lane(plan.options, bootstrap) as lane:
-                measured, resident_bytes = measure_end_to_end(lane, recorded[part])
-            rounds.end_to_end.append(measured)
-            rounds.resident_bytes = max(rounds.resident_bytes, resident_bytes)
-            say(f"  end to end {_told(measured)}")
-        if "naive" not in plan.skip:
-            some = frames[part][: max(1, len(frames[part]) // NAIVE_SHARE)]
-            rounds.one_thread.append(_one_by_one(plan.options, some, threads=1))
-            rounds.all_threads.append(_one_by_one(plan.options, some, threads=core_count()))
-            say(f"  one by one {rounds.one_thread[-1].fps:.1f} fps (1 thread), {rounds.all_threads[-1].fps:.1f} (all)")
+        # Every other round the other way about: a machine that grows slower or faster favours nobody.
+        for measure in measures if number % 2 == 0 else reversed(measures):
+            measure(part)
     return rounds
 
 

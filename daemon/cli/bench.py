@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from daemon.cli.options import with_settings
 from daemon.settings import Settings
 
+if TYPE_CHECKING:
+    from daemon.bench.brokers import BrokerKind
+
 
 @click.command()
 @click.option(
     "--frames",
     type=click.IntRange(min=20),
-    default=1800,
+    default=2400,
     show_default=True,
-    help="Frames for each figure: 1800 take two to three minutes on two cores.",
+    help="Frames for each speed: 2400 take about three minutes on two cores.",
 )
 @click.option(
-    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="How often the parts take turns."
+    "--rounds", type=click.IntRange(1, 20), default=6, show_default=True, help="How often the parts take turns."
 )
 @click.option(
     "--defect-rate", type=click.FloatRange(0, 1), default=0.05, show_default=True, help="Share of defective frames."
@@ -36,10 +40,11 @@ from daemon.settings import Settings
 )
 @click.option(
     "--broker",
-    type=click.Choice(["embedded", "configured"]),
-    default="embedded",
+    type=click.Choice(["auto", "apache", "embedded", "configured"]),
+    default="auto",
     show_default=True,
-    help="A broker of the command's own, or kafka.bootstrap (topics of its own there, removed at the end).",
+    help="One of the command's own (Apache Kafka where MILLWATCH_KAFKA_HOME names a home, else the embedded one), or "
+    "kafka.bootstrap, with topics of the command's own that are removed at the end.",
 )
 @click.option(
     "--skip",
@@ -55,7 +60,7 @@ def command(
     defect_rate: float,
     recording: Path | None,
     truth: Path | None,
-    broker: str,
+    broker: BrokerKind | Literal["configured"],
     skip: tuple[str, ...],
 ) -> None:
     """Measure how fast this machine inspects: the cascade alone, and end to end through a broker.
@@ -80,7 +85,7 @@ def command(
         workload=workload,
         frames=frames,
         rounds=rounds,
-        embedded=broker == "embedded",
+        broker=None if broker == "configured" else broker,
         skip=[part for part in PARTS if part in skip],
     )
     result = run_bench(plan, lambda line: click.echo(line, err=True))

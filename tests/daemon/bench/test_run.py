@@ -37,7 +37,7 @@ def options(cascade: Path) -> Options:
 def test_every_part_gives_its_figures(cascade: Path, options: Options, embedded_broker: str) -> None:
     options = Options(None, (*options.overrides, f"kafka.bootstrap={embedded_broker}"))
     workload = read_workload(cascade / "recording.parquet", cascade / "truth.csv", 0.5)
-    result = run_bench(Plan(options, workload, FRAMES, rounds=1, embedded=False, skip=[]), say=lambda _: None)
+    result = run_bench(Plan(options, workload, FRAMES, rounds=1, broker=None, skip=[]), say=lambda _: None)
     assert result.cascade_fps is not None
     assert result.naive_fps is not None
     assert result.end_to_end_fps is not None
@@ -52,7 +52,7 @@ def test_every_part_gives_its_figures(cascade: Path, options: Options, embedded_
 
 def test_parts_that_are_left_out_are_null_and_need_no_broker(cascade: Path, options: Options) -> None:
     workload = read_workload(cascade / "recording.parquet", cascade / "truth.csv", 0.05)
-    plan = Plan(options, workload, FRAMES, rounds=2, embedded=False, skip=["naive", "end-to-end", "latency"])
+    plan = Plan(options, workload, FRAMES, rounds=2, broker=None, skip=["naive", "end-to-end", "latency"])
     result = run_bench(plan, say=lambda _: None)
     assert result.cascade_fps is not None
     assert result.cpu_ms_per_frame.cascade is not None
