@@ -63,37 +63,49 @@ def make(workshop: Workshop, output: Path, *, resume: bool) -> None:
     workshop.frames("training", workshop.plan.training_frames)
     workshop.frames("validation", workshop.plan.validation_frames)
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        for lane in [pool.submit(train_gate, workshop), pool.submit(train_others, workshop)]:
-            lane.result()
+        gate = pool.submit(train_gate, workshop)
+        pool.submit(train_joint, workshop).result()
+        rest = [pool.submit(train_classifier, workshop)]
+        rest += [pool.submit(train_single, workshop, index) for index in range(CLASSES)]
+        for job in [gate, *rest]:
+            job.result()
         workshop.report(f"all stages are trained, {(time.monotonic() - begun) / 60:.0f} min after the start")
         write_cascade(workshop, output, pool)
     workshop.report(f"the cascade is in {output}, {(time.monotonic() - begun) / 60:.0f} min after the start")
 
 
 def train_gate(workshop: Workshop) -> None:
-    """The gate: as long as everything else together, for it decides alone what nobody looks at again."""
-    frames = _training_frames(workshop)
+    """The gate, from nothing."""
     if not workshop.has("gate"):
         report = partial(_report_stage, workshop, "gate")
-        workshop.save("gate", train.train_gate(frames, workshop.plan.gate, workshop.seed, report))
+        workshop.save("gate", train.train_gate(_training_frames(workshop), workshop.plan.gate, workshop.seed, report))
 
 
-def train_others(workshop: Workshop) -> None:
-    """The segmenter of all classes, one for each, then the classifier."""
-    plan, frames = workshop.plan, _training_frames(workshop)
+def train_joint(workshop: Workshop) -> None:
+    """The segmenter of all classes, from which the classifier and the segmenter of each class start."""
     if not workshop.has("joint"):
+        plan, frames = workshop.plan, _training_frames(workshop)
         report = partial(_report_stage, workshop, "joint")
         workshop.save("joint", train.train_segmenter(frames, plan.joint, plan.crop_width, workshop.seed, report))
-    joint = workshop.joint()
-    for index in range(CLASSES):
-        if not workshop.has(single(index)):
-            report = partial(_report_stage, workshop, single(index))
-            seed = workshop.seed + 1 + index
-            network = train.specialise(joint, index, frames, plan.single, plan.crop_width, seed, report)
-            workshop.save(single(index), network)
+
+
+def train_classifier(workshop: Workshop) -> None:
+    """The classifier, from the joint segmenter."""
     if not workshop.has("classifier"):
+        frames, joint = _training_frames(workshop), workshop.joint()
         report = partial(_report_stage, workshop, "classifier")
-        workshop.save("classifier", train.train_classifier(joint, frames, plan.classifier, workshop.seed, report))
+        network = train.train_classifier(joint, frames, workshop.plan.classifier, workshop.seed, report)
+        workshop.save("classifier", network)
+
+
+def train_single(workshop: Workshop, index: int) -> None:
+    """The segmenter of class ``index``, 0 to 3, from the joint one."""
+    if not workshop.has(single(index)):
+        plan, frames, joint = workshop.plan, _training_frames(workshop), workshop.joint()
+        report = partial(_report_stage, workshop, single(index))
+        seed = workshop.seed + 1 + index
+        network = train.specialise(joint, index, frames, plan.single, plan.crop_width, seed, report)
+        workshop.save(single(index), network)
 
 
 def write_cascade(workshop: Workshop, output: Path, pool: ProcessPoolExecutor) -> None:
