@@ -8,6 +8,7 @@ an array ``[width, height]`` in C order lies in memory in exactly the order of t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import cv2
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 
 from engines.errors import UsageError
 from engines.results import Box
+
+MAX_PIXEL: Final = 2**62
+"""Beyond that a start and a length do not add up in 64 bits."""
 
 Mask = NDArray[np.uint8]
 Runs = NDArray[np.int64]
@@ -65,12 +69,14 @@ def runs_from_text(text: str) -> Runs:
         numbers = np.array([int(word) for word in text.split()], dtype=np.int64)
     except (ValueError, OverflowError) as error:
         raise UsageError(f"run lengths are not whole numbers: {error}") from None
+    if numbers.size and not 1 <= int(numbers.min()) <= int(numbers.max()) <= MAX_PIXEL:
+        raise UsageError(f"run lengths are numbers from 1 to {MAX_PIXEL}")
     if numbers.size % 2:
         raise UsageError(f"run lengths come in pairs, but there are {numbers.size} numbers")
     runs: Runs = numbers.reshape(-1, 2) - np.array([1, 0], dtype=np.int64)
     ends = runs[:, 0] + runs[:, 1]
-    if (runs[:, 0] < 0).any() or (runs[:, 1] < 1).any() or (runs[1:, 0] < ends[:-1]).any():
-        raise UsageError("run lengths are not ascending, positive and free of overlap")
+    if (runs[1:, 0] < ends[:-1]).any():
+        raise UsageError("run lengths are not ascending and free of overlap")
     return runs
 
 

@@ -163,7 +163,10 @@ def _connected(part: np.ndarray) -> bool:
         seen = grown
 
 
-@pytest.mark.parametrize("text", ["1", "1 2 3", "0 1", "3 0", "5 2 6 1", "4 1 2 1", "a b", "1 -2", "9" * 30 + " 1"])
+OVERFLOWING = ("9" * 30 + " 1", f"3 {2**63 - 1} 50 1", f"{2**63 - 2} {2**63 - 2}", f"{-(2**63)} 1")
+
+
+@pytest.mark.parametrize("text", ["1", "1 2 3", "0 1", "3 0", "5 2 6 1", "4 1 2 1", "a b", "1 -2", *OVERFLOWING])
 def test_malformed_texts_are_refused(text: str) -> None:
     with pytest.raises(UsageError):
         rle.decode(text, 10, 10)
