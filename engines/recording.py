@@ -98,12 +98,13 @@ class RecordingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is None:
-            self._flush()
-            self._writer.close()
-            self._partial.replace(self._path)
-        else:
-            self._writer.close()
+        try:
+            with self._writer:
+                if error is None:
+                    self._flush()
+            if error is None:
+                self._partial.replace(self._path)
+        finally:
             self._partial.unlink(missing_ok=True)
 
 
@@ -120,23 +121,29 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
 
     Raises :class:`UsageError` where the file is missing or is not a recording.
     """
-    for batch in _open(path).iter_batches(batch_size=ROWS_PER_GROUP):
-        columns = batch.to_pydict()
-        milliseconds = batch.column("timestamp").cast(pa.int64()).to_pylist()
-        for row, timestamp in enumerate(milliseconds):
-            yield RecordedFrame(
-                key=columns["key"][row],
-                value=columns["value"][row],
-                headers=tuple((header["name"], header["value"]) for header in columns["headers"][row] or ()),
-                timestamp=timestamp,
-                partition=columns["partition"][row],
-                offset=columns["offset"][row],
+    with _open(path) as file:
+        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            # Other tools that write a recording may keep microseconds. A producer may stamp its records with any number,
+            # also one that Python's dates do not reach, so times stay numbers.
+            times = (
+                batch.column("timestamp").cast(SCHEMA.field("timestamp").type, safe=False).cast(pa.int64()).to_pylist()
             )
+            columns = batch.drop_columns(["timestamp"]).to_pydict()
+            for row, timestamp in enumerate(times):
+                yield RecordedFrame(
+                    key=columns["key"][row],
+                    value=columns["value"][row],
+                    headers=tuple((header["name"], header["value"]) for header in columns["headers"][row] or ()),
+                    timestamp=timestamp,
+                    partition=columns["partition"][row],
+                    offset=columns["offset"][row],
+                )
 
 
 def count_frames(path: Path) -> int:
     """How many frames a recording holds, from its footer. Raises :class:`UsageError` as :func:`read_recording` does."""
-    return int(_open(path).metadata.num_rows)
+    with _open(path) as file:
+        return int(file.metadata.num_rows)
 
 
 def _open(path: Path) -> pq.ParquetFile:

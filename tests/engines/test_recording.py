@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ FRAMES = st.builds(
     st.none() | st.binary(max_size=8),
     st.none() | st.binary(max_size=50),
     HEADERS,
-    st.integers(0, 2**42),
+    st.integers(-(2**63), 2**63 - 1),
     st.integers(0, 2**31 - 1),
     st.integers(0, 2**62),
 )
@@ -56,6 +57,28 @@ def test_a_broken_run_leaves_no_recording_behind(tmp_path: Path) -> None:
         writer.write(RecordedFrame(None, b"v", (), 0, 0, 0))
         raise RuntimeError("the camera is gone")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_that_cannot_be_completed_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_recording(tmp_path / "r.parquet", [RecordedFrame(None, b"v", (), 0, 0, 0)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_that_another_tool_wrote_in_microseconds_are_the_same(tmp_path: Path) -> None:
+    frames = [RecordedFrame(b"k", b"v", (), 1_795_000_000_000 + number, 0, number) for number in range(3)]
+    path = tmp_path / "r.parquet"
+    write_recording(path, frames)
+    table = pq.read_table(path)
+    finer = table["timestamp"].cast(pa.timestamp("us", tz="UTC"))
+    pq.write_table(table.set_column(table.schema.get_field_index("timestamp"), "timestamp", finer), path)
+    assert list(read_recording(path)) == frames
 
 
 def test_files_that_are_no_recording(tmp_path: Path) -> None:
