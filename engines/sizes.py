@@ -14,12 +14,14 @@ from engines.definition import InputSize
 def to_input(frame: Frames, size: InputSize) -> Frames:
     """A frame uint8 ``[height, width]`` at the cascade's size; the very same array where it has that size already."""
     height, width = frame.shape
-    if (height, width) == (size.height, size.width):
-        return frame
-    # Averaging whole areas keeps small defects visible when shrinking; it would show blocks when growing.
-    shrinking = size.height * size.width < height * width
-    method = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
-    return cast(Frames, cv2.resize(frame, (size.width, size.height), interpolation=method))
+    # Averaging whole areas keeps small defects visible where a side shrinks; where one grows it would show blocks. Each
+    # has its own step, because OpenCV averages nothing as soon as one side grows: it would drop pixels of the other.
+    shrunk = (min(width, size.width), min(height, size.height))
+    if shrunk != (width, height):
+        frame = cast(Frames, cv2.resize(frame, shrunk, interpolation=cv2.INTER_AREA))
+    if shrunk != (size.width, size.height):
+        frame = cast(Frames, cv2.resize(frame, (size.width, size.height), interpolation=cv2.INTER_LINEAR))
+    return frame
 
 
 def from_input(transposed: Frames, height: int, width: int) -> Frames:

@@ -27,6 +27,18 @@ def test_shrinking_averages_so_that_small_defects_stay_visible() -> None:
     assert to_input(speck, SIZE)[2, 2] == 120
 
 
+@pytest.mark.parametrize(("height", "width"), [(8, 1600), (63, 1600), (640, 16), (640, 159)])
+def test_no_pixel_is_dropped_where_one_side_shrinks_and_the_other_grows(height: int, width: int) -> None:
+    rows, columns = (1, 10) if width > SIZE.width else (10, 1)
+    for place in range(10):
+        frame = np.full((height, width), 128, np.uint8)
+        frame[place::rows, :] = 0 if rows > 1 else 128
+        if columns > 1:
+            frame[:, place::columns] = 0
+        # One pixel in ten is black: averaged, every pixel is a tenth darker.
+        np.testing.assert_allclose(to_input(frame, SIZE), 115, atol=1)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (256, 1600), (2000, 40), (63, 161)])
 def test_any_size_goes_there_and_back(height: int, width: int) -> None:
     frame = np.random.default_rng(1).integers(0, 256, (height, width), dtype=np.uint8)
