@@ -118,6 +118,7 @@ class Line:
         self._not_before = 0.0
         self._postponed_at: float | None = None
         self._more_at_hand = False
+        self._backlog = False
         self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
@@ -230,6 +231,7 @@ class Line:
                 self._metrics.bytes_taken.inc(len(frame.value or b""))
                 if frame.meta.malformed:
                     self._metrics.malformed_headers.inc(len(frame.meta.malformed))
+            self._backlog |= self._behind
 
     def _hand_on(self, finished: list[Finished]) -> None:
         """Send what finished frames cause, in their order; frames that are no longer ours are returned."""
@@ -276,10 +278,14 @@ class Line:
     # ------------------------------------------------------------------ commits
 
     def _due_in(self) -> float:
-        """Seconds until the next commit is due; infinite where nothing waits for one."""
+        """Seconds until the next commit is due; infinite where nothing waits for one.
+
+        A backlog that is worked off is committed at once: its last frames have nothing to share a commit with.
+        """
         policy = self._policy
+        worked_off = self._backlog and not self._pipeline.in_flight and not self._more_at_hand
         due = self._pending.due_at(
-            interval_s=policy.commit_interval_s,
+            interval_s=0.0 if worked_off else policy.commit_interval_s,
             publish_delay_s=policy.commit_interval_s if self._behind else policy.publish_delay_s,
             max_frames=policy.commit_max_frames,
         )
@@ -335,6 +341,7 @@ class Line:
     def _clear(self) -> None:
         self._pending = Pending()
         self._postponed_at = None
+        self._backlog &= self._pipeline.in_flight > 0
 
     def _start_over(self, *, first: bool = False) -> None:
         """Give up what is not committed, and read again from the committed offsets.

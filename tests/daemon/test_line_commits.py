@@ -21,24 +21,26 @@ from engines.results import Box, Defect, Inspection
 
 CAPACITY = 64
 PATIENCE_S = 10.0
+CLEAN = Inspection(8, 4, 0.1, None, ())
 DEFECTIVE = Inspection(8, 4, 0.9, (0.9,), (Defect(1, "pits", 0.9, 1, Box(0, 0, 1, 1), "1 1"),))
 
 
 class Inspector:
-    """Finds a defect on every frame; only the first one is inspected before :attr:`go` is set."""
+    """Finds the same on every frame; only the first one is inspected before :attr:`go` is set."""
 
     slots = 1
     max_frames = 1
 
-    def __init__(self) -> None:
+    def __init__(self, found: Inspection) -> None:
         self.go = threading.Event()
         self._first = True
+        self._found = found
 
     def inspect(self, frames: Sequence[Image]) -> list[Inspection]:
         if not self._first:
             self.go.wait(PATIENCE_S)
         self._first = False
-        return [DEFECTIVE] * len(frames)
+        return [self._found] * len(frames)
 
 
 class Source:
@@ -100,8 +102,8 @@ class Recorder(Delivery):
 
 
 @contextmanager
-def running(frames: int) -> Iterator[tuple[Inspector, Source, Recorder]]:
-    inspector, source, delivery = Inspector(), Source(frames), Recorder()
+def running(frames: int, found: Inspection = DEFECTIVE) -> Iterator[tuple[Inspector, Source, Recorder]]:
+    inspector, source, delivery = Inspector(found), Source(frames), Recorder()
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> Any:
         return source
@@ -160,3 +162,19 @@ def test_events_of_a_line_that_is_behind_share_a_commit() -> None:
         assert delivery.committed.wait(PATIENCE_S)
     assert delivery.commits[0] > CAPACITY // 2 - 1
     assert delivery.commits[-1] == CAPACITY
+
+
+@pytest.mark.timeout(30)
+def test_a_backlog_that_is_worked_off_does_not_wait_for_the_interval() -> None:
+    with running(frames=CAPACITY, found=CLEAN) as (inspector, _, delivery):
+        inspector.go.set()
+        assert delivery.committed.wait(PATIENCE_S)
+        assert delivery.commits == [CAPACITY]
+
+
+@pytest.mark.timeout(30)
+def test_clean_frames_of_a_line_that_keeps_up_share_a_commit() -> None:
+    with running(frames=CAPACITY // 4, found=CLEAN) as (inspector, source, delivery):
+        inspector.go.set()
+        wait_for_polls(source, 3)
+        assert not delivery.commits
