@@ -123,8 +123,8 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
     """
     with _open(path) as file:
         for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
-            # Other tools that write a recording may keep microseconds. A producer may stamp its records with any number,
-            # also one that Python's dates do not reach, so times stay numbers.
+            # Other tools that write a recording may keep microseconds. A producer may stamp its records with any number
+            # at all, one that Python's dates do not reach, too: times stay numbers.
             times = (
                 batch.column("timestamp").cast(SCHEMA.field("timestamp").type, safe=False).cast(pa.int64()).to_pylist()
             )
