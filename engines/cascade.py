@@ -33,7 +33,8 @@ SPARE_SLOTS = 2
 class Cascade:
     """An opened cascade; a context manager that owns its engines. Obtained from :func:`open_cascade`.
 
-    :meth:`inspect` may be called from ``slots`` threads at once; a further caller waits for a free slot.
+    :meth:`inspect` may be called from ``slots`` threads at once; a further caller waits for a free slot. Once the
+    cascade is closed, it raises RuntimeError, also to those that still wait.
     """
 
     def __init__(
@@ -45,7 +46,8 @@ class Cascade:
         self._runtime = runtime
         self.slots = len(runtime.slots)
         self.max_frames = runtime.max_frames
-        self._free: queue.SimpleQueue[Slot] = queue.SimpleQueue()
+        # None after the slots of a closed cascade: whoever takes it puts it back for the next one.
+        self._free: queue.SimpleQueue[Slot | None] = queue.SimpleQueue()
         for slot in runtime.slots:
             self._free.put(slot)
 
@@ -61,6 +63,8 @@ class Cascade:
             return []
         slot = self._free.get()
         try:
+            if slot is None:
+                raise RuntimeError("the cascade is closed")
             with slot:
                 return self._inspect(slot, frames)
         finally:
@@ -71,10 +75,13 @@ class Cascade:
         self._runtime.probe()
 
     def close(self) -> None:
-        """Wait for the batches in flight and free the engines."""
+        """Wait for the batches in flight and free the engines. A second call does nothing."""
+        if not self.slots:
+            return
         for _ in range(self.slots):
             self._free.get()
         self.slots = 0
+        self._free.put(None)
         self._runtime.close()
 
     def __enter__(self) -> Self:

@@ -173,24 +173,38 @@ def test_a_slot_returns_after_an_error(cascade: Cascade) -> None:
 
 def test_closing_waits_for_the_batch_in_flight(folder: Path, directory: Path) -> None:
     opened = open_cascade(folder, directory=directory, slots=2)
-    inside, go_on = threading.Event(), threading.Event()
-    slot = next(iter(opened._runtime.slots))
-    original = slot.load
+    inside, closed = threading.Event(), threading.Event()
+    runtime = opened._runtime
+    slot = next(iter(runtime.slots))
+    load_before, close_before = slot.load, runtime.close
 
     def load(frames: Sequence[Frames]) -> None:
         inside.set()
-        go_on.wait(10)
-        original(frames)
+        # Only a close that does not wait gets through in that time.
+        assert not closed.wait(0.3)
+        load_before(frames)
 
-    slot.load = load  # type: ignore[method-assign]
+    def close() -> None:
+        closed.set()
+        close_before()
+
+    slot.load, runtime.close = load, close  # type: ignore[method-assign]
     with ThreadPoolExecutor(2) as pool:
         inspection = pool.submit(opened.inspect, [frame_with()])
         assert inside.wait(10)
         closing = pool.submit(opened.close)
-        assert not closing.done()
-        go_on.set()
         assert len(inspection.result(10)) == 1
         closing.result(10)
+    assert closed.is_set()
+
+
+def test_a_closed_cascade_refuses_every_caller_and_may_be_closed_again(folder: Path, directory: Path) -> None:
+    with open_cascade(folder, directory=directory, slots=2) as opened:
+        opened.close()
+        with ThreadPoolExecutor(3) as pool:
+            for refused in [pool.submit(opened.inspect, [frame_with()]) for _ in range(3)]:
+                with pytest.raises(RuntimeError, match="the cascade is closed"):
+                    refused.result(10)
 
 
 def test_the_device_answers(cascade: Cascade) -> None:
