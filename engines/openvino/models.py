@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import openvino as ov
@@ -9,7 +10,9 @@ import openvino as ov
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
 
-_OUTPUT = {"gate": "scores", "classifier": "scores", "segmenter": "masks"}
+_INPUTS = {"frames": "u8", "index": "i64", "threshold": "f32"}
+_OUTPUT = {"gate": ("scores", "f32"), "classifier": ("scores", "f32"), "segmenter": ("masks", "u8")}
+"""Names and element types of a stage's inputs and of its output, as OpenVINO calls them."""
 
 
 def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch_size: int) -> Any:
@@ -22,21 +25,24 @@ def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch
     """
     try:
         model = core.read_model(stage.model)
-        names = {port.get_any_name() for port in model.inputs}
-        wanted = {"frames", "index"} | ({"threshold"} if stage.kind == "segmenter" else set())
-        if names != wanted:
-            raise EngineError(f"{stage.model}: {stage.key}: inputs are {sorted(names)}, expected {sorted(wanted)}")
+        inputs = {port.get_any_name(): port.get_element_type().to_string() for port in model.inputs}
+        wanted = {name: kind for name, kind in _INPUTS.items() if name != "threshold" or stage.kind == "segmenter"}
+        if inputs != wanted:
+            raise EngineError(f"{stage.model}: {stage.key}: inputs are {_listed(inputs)}, expected {_listed(wanted)}")
         shapes = {"frames": [batch_size, definition.input.height, definition.input.width], "index": [batch_size]}
         if stage.kind == "segmenter":
             shapes["threshold"] = [1]
         model.reshape({name: ov.PartialShape(shape) for name, shape in shapes.items()})
-        output = model.output(_OUTPUT[stage.kind])
-        shape = list(output.get_shape())
+        name, wanted_kind = _OUTPUT[stage.kind]
+        output = model.output(name)
+        kind, shape = output.get_element_type().to_string(), list(output.get_shape())
     except RuntimeError as error:
         raise EngineError(f"{stage.model}: {stage.key}: not a usable model: {first_line(error)}") from None
-    expected = output_shape(stage, definition, batch_size)
-    if shape != list(expected):
-        raise EngineError(f"{stage.model}: {stage.key}: output is {shape}, expected {list(expected)}")
+    expected = list(output_shape(stage, definition, batch_size))
+    if (kind, shape) != (wanted_kind, expected):
+        raise EngineError(
+            f"{stage.model}: {stage.key}: output {name} is {kind} {shape}, expected {wanted_kind} {expected}"
+        )
     return model
 
 
@@ -47,6 +53,10 @@ def output_shape(stage: Stage, definition: CascadeDefinition, batch_size: int) -
     if stage.kind == "classifier":
         return (batch_size, len(definition.classes))
     return (batch_size, definition.input.width, definition.input.height)
+
+
+def _listed(types: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {types[name]}" for name in sorted(types))
 
 
 def first_line(error: Exception) -> str:

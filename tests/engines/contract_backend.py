@@ -8,12 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from engines.backend import Compiler, EngineFile, Frames, Runtime
-from engines.definition import CascadeDefinition, load_definition
+from engines.definition import CascadeDefinition, Stage, load_definition
 from engines.errors import EngineError
-from tests.support.tiny_cascade import GREY, class_score, frame_with, gate_score, mask_of, write_tiny_cascade
+from tests.support.tiny_cascade import (
+    GREY,
+    HEIGHT,
+    WIDTH,
+    class_score,
+    frame_with,
+    gate_graph,
+    gate_score,
+    mask_of,
+    write_tiny_cascade,
+)
 
 FRAMES = [
     frame_with(),
@@ -183,10 +194,28 @@ class BackendContract:
         self, compiler: Compiler, definition: CascadeDefinition, tmp_path: Path
     ) -> None:
         stages = {stage.key: stage for stage in definition.stages}
-        swapped = type(stages["gate"])("gate", "gate", stages["segmenter-1"].model)
+        swapped = Stage("gate", "gate", stages["segmenter-1"].model)
         with pytest.raises(EngineError, match="threshold"):
             compiler.build(swapped, definition, 1, compiler.precisions[-1], tmp_path / "engine")
         (tmp_path / "broken.onnx").write_bytes(b"no model")
-        broken = type(stages["gate"])("gate", "gate", tmp_path / "broken.onnx")
+        broken = Stage("gate", "gate", tmp_path / "broken.onnx")
         with pytest.raises(EngineError, match=r"broken\.onnx"):
             compiler.build(broken, definition, 1, compiler.precisions[-1], tmp_path / "engine")
+
+    @pytest.mark.parametrize(("port", "wrong"), [("frames", "FLOAT"), ("index", "INT32"), ("scores", "DOUBLE")])
+    def test_a_model_of_other_types_is_an_engine_error(
+        self, compiler: Compiler, definition: CascadeDefinition, tmp_path: Path, port: str, wrong: str
+    ) -> None:
+        graph = gate_graph(HEIGHT, WIDTH)
+        kind = onnx.TensorProto.DataType.Value(wrong)
+        for item in (*graph.graph.input, *graph.graph.output):
+            if item.name == port:
+                item.type.tensor_type.elem_type = kind
+        if port == "scores":
+            graph.graph.node[-1].output[0] = "narrow"
+            graph.graph.node.append(onnx.helper.make_node("Cast", ["narrow"], ["scores"], to=kind))
+        onnx.checker.check_model(graph)
+        path = tmp_path / "typed.onnx"
+        path.write_bytes(graph.SerializeToString())
+        with pytest.raises(EngineError, match=rf"typed\.onnx: gate: .*{port}"):
+            compiler.build(Stage("gate", "gate", path), definition, 1, compiler.precisions[-1], tmp_path / "engine")

@@ -41,7 +41,7 @@ class _Failing:
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenVINORuntime:
+def runtime(tmp_path: Path) -> OpenVINORuntime:
     definition = load_definition(write_tiny_cascade(tmp_path))
     compiler = OpenVINOCompiler()
     path = tmp_path / "gate.blob"
@@ -49,9 +49,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenVINORuntime:
     return compiler.open(definition, [EngineFile("gate", 1, path)], slots=1, max_frames=1)
 
 
-def test_a_failed_run_is_this_batch_s_and_a_failed_probe_the_device_s(
-    runtime: OpenVINORuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_is_this_batch_s_and_a_failed_probe_the_device_s(runtime: OpenVINORuntime) -> None:
     with contextlib.closing(runtime):
         for slot in (runtime.slots[0], runtime._probe_slot):
             for engine in slot._engines["gate"].values():  # type: ignore[attr-defined]
