@@ -102,7 +102,10 @@ class Slot(Protocol):
     ) -> None: ...
 
     def load(self, frames: Sequence[Frames]) -> None:
-        """Hand over the frames of a batch, each uint8 ``[height, width]`` of the cascade's input size."""
+        """Hand over the frames of a batch, at most the runtime's ``max_frames``.
+
+        Each is uint8 ``[height, width]`` of the cascade's input size, and the caller's again afterwards.
+        """
 
     def gate(self, index: Index) -> Scores:
         """Scores float32 ``[n]`` of the frames at ``index`` int64 ``[n]``."""
@@ -146,9 +149,9 @@ class Chunk:
 
 
 def plan_chunks(count: int, batch_sizes: Sequence[int]) -> list[Chunk]:
-    """Split ``count`` frames over engines of fixed sizes with the least padding, largest first.
+    """Split ``count`` frames over engines of fixed sizes: each time the largest that can be filled.
 
-    Only what is smaller than the smallest engine is padded, since padding costs as much as frames do.
+    Only what is smaller than the smallest engine is padded, since on a processor padding costs as much as frames do.
     """
     sizes = sorted(batch_sizes, reverse=True)
     chunks: list[Chunk] = []

@@ -139,7 +139,8 @@ class OpenVINOSlot:
             else:
                 # What lies behind the chosen frames is an earlier batch's: padding whose output nobody reads.
                 chosen = index[chunk.start : chunk.start + chunk.count]
-                np.take(self._frames, chosen, axis=0, out=engine.frames[: chunk.count])
+                # In numpy's default mode the result would be made in an array of its own first.
+                np.take(self._frames, chosen, axis=0, out=engine.frames[: chunk.count], mode="clip")
             try:
                 engine.request.start_async(share_inputs=True)
                 engine.request.wait()
