@@ -20,12 +20,19 @@ Offsets = Mapping[TopicPartition, int]
 """Per input partition, the offset of the next frame to read: one past the last whose result is being delivered."""
 
 
+DISPOSE_S = 5.0
+"""Longest wait for a producer's thread to end."""
+
+
 def dispose(producer: KafkaProducer) -> None:
-    """Release a producer without waiting for what it still holds."""
+    """Release a producer: what it still holds is not sent any more, and its thread has ended."""
+    # Its own close flushes first, whatever its timeout. With a broker that is away that fails and leaves behind a
+    # thread that goes on sending: one more for every time the line starts over.
+    producer._sender.force_close()
     try:
-        producer.close(timeout=0)
+        producer.close(timeout=DISPOSE_S)
     except kafka_errors.KafkaTimeoutError:
-        log.debug("a producer was released with records in hand")
+        log.warning("a producer did not end in time")
 
 
 def failure(error: kafka_errors.KafkaError, name: str) -> Exception:

@@ -20,8 +20,13 @@ from kafka import errors as kafka_errors
 
 from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, dispose, failure, is_fenced
 from daemon.errors import FencedError
+from daemon.kafka import transactions
 
 log = structlog.get_logger(__name__)
+
+ABORT_S = 5.0
+"""Longest wait for the broker to take an abort. What it did not take the next ``init_transactions`` ends, or the broker
+does after the transaction's timeout."""
 
 
 class ExactlyOnce(Delivery):
@@ -74,10 +79,13 @@ class ExactlyOnce(Delivery):
             member = self._membership()
             if member.generation_id < 0:
                 raise DeliveryAborted("the membership of the group was lost")
-            producer.send_offsets_to_transaction(
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}, member
+            transactions.add_offsets(
+                producer,
+                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()},
+                member,
+                self._timeout_s,
             )
-            producer.commit_transaction()
+            transactions.commit(producer, self._timeout_s)
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error
         self._in_transaction = False
@@ -92,11 +100,10 @@ class ExactlyOnce(Delivery):
             return
         try:
             if in_transaction:
-                producer.abort_transaction()
+                transactions.abort(producer, min(ABORT_S, self._timeout_s))
         except kafka_errors.KafkaError as error:
             if is_fenced(error):
                 raise failure(error, self._name) from error
-            # The next init_transactions ends it, or the broker does after the transaction's timeout.
             log.warning("transaction could not be aborted", error=f"{type(error).__name__}: {error}")
         finally:
             dispose(producer)

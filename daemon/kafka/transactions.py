@@ -1,0 +1,37 @@
+"""The steps of a transaction, each with an end.
+
+The client's own (kafka-python 3.0) wait without any limit for a broker that is away, and would hold the thread that
+owns the consumer with them: no stop would be heard until the broker came back. Beneath them lies a result that can be
+waited for; this is the one place that reaches for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaTimeoutError
+
+
+def add_offsets(
+    producer: KafkaProducer, offsets: Mapping[TopicPartition, OffsetAndMetadata], member: Any, timeout_s: float
+) -> None:
+    """Make the group's offsets part of the transaction. Raises ``KafkaTimeoutError`` and the client's errors."""
+    _within(producer, producer._transaction_manager.send_offsets_to_transaction(offsets, member), timeout_s)
+
+
+def commit(producer: KafkaProducer, timeout_s: float) -> None:
+    """Commit. ``KafkaTimeoutError`` leaves open whether the broker did; the next ``init_transactions`` settles it."""
+    _within(producer, producer._transaction_manager.begin_commit(), timeout_s)
+
+
+def abort(producer: KafkaProducer, timeout_s: float) -> None:
+    """Abort. Raises ``KafkaTimeoutError`` and the client's errors."""
+    _within(producer, producer._transaction_manager.begin_abort(), timeout_s)
+
+
+def _within(producer: KafkaProducer, result: Any, timeout_s: float) -> None:
+    producer._sender.wakeup()
+    if not result.wait(timeout_ms=timeout_s * 1000):
+        raise KafkaTimeoutError(f"the transaction's coordinator did not answer within {timeout_s:.0f} s")
