@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that a command can see between two frames, so that what it has is kept."""
+"""Ctrl-C and SIGTERM as a request that a command can see between two frames, and SIGTERM as an exception."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, and unwinds what runs as Ctrl-C does."""
+
+
+def unwind_on_sigterm() -> None:
+    """From now on SIGTERM raises :class:`Terminated` in the main thread.
+
+    For a command that runs other processes in sessions of their own: without it they would outlive the command.
+    """
+
+    def unwind(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, unwind)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -72,9 +71,10 @@ def command(
     from daemon.bench.run import PARTS, Plan, run_bench
     from daemon.bench.stream import Options
     from daemon.bench.workload import read_workload
+    from daemon.stopping import unwind_on_sigterm
 
-    # A broker and a service of our own are running below: SIGTERM unwinds as Ctrl-C does and ends them.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A broker and a service of our own are running below: they end with this command, however it ends.
+    unwind_on_sigterm()
     if recording is None:
         recording = settings.cascade / "recording.parquet"
     workload = read_workload(recording, truth or recording.with_name("truth.csv"), defect_rate)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 
 import click
 
@@ -12,10 +10,7 @@ from daemon.cli.options import with_settings
 from daemon.embedded_broker import EmbeddedBroker
 from daemon.errors import BrokerUnreachableError
 from daemon.settings import Settings
-
-
-class _EndedError(Exception):
-    """SIGTERM came."""
+from daemon.stopping import unwind_on_sigterm
 
 
 @click.command()
@@ -29,15 +24,11 @@ def command(_settings: Settings, port: int, data_dir: Path | None) -> None:
 
     Example: millwatch broker --port 9092 --data-dir /tmp/broker
     """
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        raise _EndedError
-
-    signal.signal(signal.SIGTERM, end)
+    unwind_on_sigterm()
     try:
         with EmbeddedBroker(port, data_dir) as broker:
             click.echo(f"embedded broker on {broker.bootstrap}, for development only; Ctrl-C ends it")
             code = broker.wait()
             raise BrokerUnreachableError(f"the embedded broker ended by itself with code {code}")
-    except (_EndedError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         return

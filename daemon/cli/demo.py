@@ -44,5 +44,8 @@ def command(settings: Settings, output: Path, recordings: tuple[Path, ...], trut
     from rich.console import Console
 
     from daemon.demo import demo_input, run_demo
+    from daemon.stopping import unwind_on_sigterm
 
+    # A broker and a daemon of our own are running below: they end with this command, however it ends.
+    unwind_on_sigterm()
     run_demo(settings, demo_input(settings, recordings, truth), output, Console(highlight=False))

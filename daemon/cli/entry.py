@@ -14,10 +14,14 @@ import click
 import daemon
 from daemon.cli.group import CommandGroup
 from daemon.cli.options import Invocation, debug_option
+from daemon.stopping import Terminated
 from engines.errors import MillwatchError, UsageError
 
 INTERRUPTED = 130
 """Exit code of a command that Ctrl-C ended, as shells count it."""
+
+TERMINATED = 143
+"""Exit code of a command that SIGTERM ended."""
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -68,6 +72,8 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         place: click.Context | None = getattr(error, "ctx", None)
         hint = f" (see {place.command_path} --help)" if place else ""
         return _fail(invocation, error.format_message() + hint, UsageError.exit_code)
+    except Terminated:
+        return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last door: a defect of ours ends with 1 and a line, too

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from daemon.stopping import stop_on_signal
+from daemon.stopping import Terminated, stop_on_signal, unwind_on_sigterm
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -46,3 +46,13 @@ def test_in_another_thread_no_signal_is_touched():
     thread.start()
     thread.join()
     assert seen == [False, before]
+
+
+def test_a_sigterm_unwinds_what_runs():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        unwind_on_sigterm()
+        with pytest.raises(Terminated):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,3 +86,27 @@ def test_broker_runs_until_it_is_told_to_end(tmp_path: Path, number: signal.Sign
     bootstrap = line.split()[3].rstrip(",")
     done = millwatch("check", "--set", f"kafka.bootstrap={bootstrap}", folder=tmp_path)
     assert "connection refused" in done.stdout
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_what_a_demo_has_started_ends_with_it(tmp_path: Path) -> None:
+    write_tiny_cascade(tmp_path / "cascade")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daemon", "demo", "--set", "cascade=cascade", "--set", "engine.directory=engines"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process.stdout as shown:
+        lines = iter(shown)
+        broker = next(line for line in lines if line.startswith("broker"))
+        daemon = next(line for line in lines if line.startswith("daemon"))
+        process.terminate()
+        assert process.wait(60) == 143
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", int(broker.split("127.0.0.1:")[1].split()[0]))) != 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(daemon.split("process ")[1].split(",")[0]), 0)
