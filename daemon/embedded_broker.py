@@ -14,6 +14,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 from daemon.errors import BrokerUnreachableError
 from engines.errors import UsageError
@@ -55,10 +56,15 @@ class EmbeddedBroker:
         return None if self._process is None else self._process.pid
 
     def start(self) -> None:
-        """Start the broker and wait until it listens."""
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        """Start the broker and wait until it listens.
+
+        Raises :class:`UsageError` where the folder cannot be used or another program listens on the port.
+        """
+        # Waiting for somebody to listen would take that program for the broker.
+        if _listens(self.port):
+            raise UsageError(f"{self.bootstrap}: another program listens on this port: choose another port, or 0")
         command = [str(self._binary), "start", "--only", "kafka", "--host", HOST, "--kafka-port", str(self.port)]
-        with (self.data_dir / "broker.log").open("ab") as log:
+        with self._open_log() as log:
             # A session of its own: Ctrl-C in a terminal is for us, who then end the broker in order.
             self._process = subprocess.Popen(
                 [*command, "--data-dir", str(self.data_dir)],
@@ -67,14 +73,12 @@ class EmbeddedBroker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_S
-        while not _listens(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self._end_process()
-                raise BrokerUnreachableError(
-                    f"the embedded broker did not start on {self.bootstrap}: see {self.data_dir / 'broker.log'}"
-                )
-            time.sleep(PROBE_S)
+        try:
+            self._wait_until_it_listens(self._process)
+        except BaseException:
+            # Ctrl-C among them: the context is not entered yet, so nobody else would end the process.
+            self._end_process()
+            raise
 
     def wait(self) -> int:
         """Wait until the broker ends by itself; returns its exit code."""
@@ -92,6 +96,22 @@ class EmbeddedBroker:
         self._end_process()
         if self._own_folder:
             shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    def _open_log(self) -> IO[bytes]:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            return (self.data_dir / "broker.log").open("ab")
+        except OSError as error:
+            raise UsageError(f"{self.data_dir}: cannot keep the broker's data there: {error.strerror}") from None
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_S
+        while not _listens(self.port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerUnreachableError(
+                    f"the embedded broker did not start on {self.bootstrap}: see {self.data_dir / 'broker.log'}"
+                )
+            time.sleep(PROBE_S)
 
     def _end_process(self) -> None:
         process, self._process = self._process, None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -58,6 +59,36 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         with pytest.raises(BrokerUnreachableError, match=r"did not start on 127\.0\.0\.1:\d+: see .*broker\.log"):
             broker.start()
         assert broker.pid is None
+
+
+def test_another_program_is_not_taken_for_the_broker(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"127\.0\.0\.1:{port}: another program listens on this port"):
+            EmbeddedBroker(port, tmp_path).start()
+
+
+def test_a_folder_that_cannot_hold_its_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file: cannot keep the broker's data there: File exists"):
+        EmbeddedBroker(data_dir=tmp_path / "file").start()
+
+
+def test_an_interrupted_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = EmbeddedBroker(data_dir=tmp_path)
+    started = []
+
+    def look(_: int) -> bool:
+        if broker.pid is None:
+            return False
+        started.append(broker.pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded_broker, "_listens", look)
+    with pytest.raises(KeyboardInterrupt):
+        broker.start()
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
 
 
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
