@@ -59,7 +59,14 @@ def read_truth(path: Path) -> TruthTable:
             for row in rows:
                 masks = frames.setdefault(_stem(row["ImageId"] or ""), {})
                 if row["EncodedPixels"]:
-                    masks[_class_id(row["ClassId"], f"{path}:{rows.line_num}")] = row["EncodedPixels"]
+                    where = f"{path}:{rows.line_num}"
+                    class_id = _class_id(row["ClassId"], where)
+                    if class_id in masks:
+                        # The later one would silently win, and true defects be gone.
+                        raise UsageError(
+                            f"{where}: {row['ImageId']} has class {class_id} twice: write one mask per class"
+                        )
+                    masks[class_id] = row["EncodedPixels"]
     except FileNotFoundError:
         raise UsageError(f"{path}: no such table of true masks") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

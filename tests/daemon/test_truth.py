@@ -56,6 +56,12 @@ def test_a_wrong_class_names_its_line(tmp_path: Path, class_id: str):
         read_truth(table(tmp_path, "a.jpg,1,1 1", f"a.jpg,{class_id},1 1"))
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "folder/a.jpg"])
+def test_a_second_mask_of_a_class_names_its_line(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match=r"truth\.csv:4: .*a\.\w+ has class 1 twice: write one mask per class"):
+        read_truth(table(tmp_path, "a.jpg,1,1 1", "a.jpg,2,1 1", f"{name},1,3 1"))
+
+
 def test_what_is_not_a_table_is_refused(tmp_path: Path):
     with pytest.raises(UsageError, match="no such table"):
         read_truth(tmp_path / "absent.csv")
