@@ -45,6 +45,9 @@ def follow_events(
     while not stop.is_set():
         for records in consumer.poll(timeout_ms=POLL_MS).values():
             for record in records:
+                # Hundreds may have come at once, and whoever reads them may take a picture of each.
+                if stop.is_set():
+                    return
                 try:
                     event = DefectEvent.model_validate_json(record.value or b"")
                 except ValidationError as error:

@@ -76,6 +76,16 @@ def test_a_stop_ends_it(lane: Lane, consumer: KafkaConsumer):
     assert list(follow_events(consumer, lane.events, start="earliest", stop=stop)) == []
 
 
+def test_a_stop_does_not_wait_for_events_that_came_together(lane: Lane, consumer: KafkaConsumer):
+    publish(lane, *values("a", "b", "c"))
+    stop = threading.Event()
+    seen = []
+    for one in follow_events(consumer, lane.events, start="earliest", until_idle_s=20.0, stop=stop):
+        seen.append(one.frame)
+        stop.set()
+    assert seen == ["a"]
+
+
 def test_a_missing_topic_is_named(consumer: KafkaConsumer):
     with pytest.raises(BrokerError, match=r"topic no\.such does not exist") as raised:
         next(follow_events(consumer, "no.such", start="latest", stop=threading.Event()))
