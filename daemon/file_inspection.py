@@ -53,7 +53,7 @@ def inspect_files(
     images = _load(paths, limits)
     while batch := list(islice(images, cascade.max_frames)):
         whole = [image for image in batch if isinstance(image, _Image)]
-        inspections = iter(cascade.inspect([image.pixels for image in whole]))
+        inspections = iter(cascade.inspect([image.pixels for image in whole]) if whole else ())
         inspected_ms = round(time.time() * 1000)
         for image in batch:
             if isinstance(image, RejectedFile):
