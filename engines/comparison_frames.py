@@ -54,6 +54,9 @@ def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
         kept = min(carried, key=len) if carried else clean
         if len(kept) < wanted:
             kept.append(frame)
+        # A recording may be a whole shift: what follows could change nothing.
+        if all(len(kept) == wanted for kept in (clean, *by_class.values())):
+            break
     in_turn = chain.from_iterable(zip_longest(*by_class.values()))
     defective = list(islice((frame for frame in in_turn if frame is not None), wanted))
     if not defective:

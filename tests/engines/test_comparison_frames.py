@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from engines import comparison_frames
 from engines.comparison_frames import COMPARED_FRAMES, read_comparison_frames
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import EngineError, UsageError
@@ -51,6 +53,20 @@ def test_clean_frames_are_never_more_than_defective_ones(tmp_path: Path) -> None
     frames.append(record(30, frame_with({3: [(0, 0, 40, 40)]})))
     chosen = read_comparison_frames(write(tmp_path, frames))
     assert (len(chosen.frames), chosen.defective) == (2, 1)
+
+
+def test_nothing_is_read_once_every_class_has_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = COMPARED_FRAMES // 2
+    kinds = [{}, *({class_id: [(5, 5, 30, 30)]} for class_id in GREY)]
+    definition = write(tmp_path, [])
+
+    def recording(path: Path) -> Iterator[RecordedFrame]:
+        for number in range(wanted):
+            yield from (record(number, frame_with(patches)) for patches in kinds)
+        pytest.fail("read on")
+
+    monkeypatch.setattr(comparison_frames, "read_recording", recording)
+    assert len(read_comparison_frames(definition).frames) == COMPARED_FRAMES
 
 
 def test_the_truth_decides_where_there_is_one(tmp_path: Path) -> None:
