@@ -6,12 +6,14 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from engines.agreement import DICE_PIXELS, MAX_FLIPPED_SHARE, MAX_SCORE_DIFFERENCE, MIN_DICE, Agreement
 from engines.backend import Compiler, EngineFile, Precision
@@ -20,9 +22,12 @@ from engines.comparison_frames import COMPARED_FRAMES, read_comparison_frames
 from engines.definition import DIGEST_LENGTH, CascadeDefinition, Stage, load_definition, model_digest
 from engines.errors import EngineError
 from engines.manifest import MANIFEST_FILE, BuiltEngine, BuiltStage, Manifest, check_fit, engines_folder, file_digest
-from engines.reference import StageReference
+from engines.reference import ReferenceAnswers
 
 Progress = Callable[["BuildStep"], None]
+
+LOCK_FILE: Final = ".lock"
+SCRATCH_PREFIX: Final = ".build-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,11 @@ class BuildStep:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One engine, built or found up to date. ``seconds`` it took to compile and compare, 0 where nothing was done."""
+    """One engine, built or found up to date.
+
+    ``seconds`` is its even share of what compiling and comparing its stage took, in precisions that were refused too; 0
+    where nothing was done.
+    """
 
     stage: str
     precision: Precision
@@ -119,13 +128,17 @@ def _build_stages(
     settings: str,
     progress: Progress,
 ) -> tuple[Manifest, dict[str, float]]:
+    # Before any of them is compiled: engines of a model that is replaced meanwhile must not fit the new one.
+    models = definition.hash()
     compared = read_comparison_frames(definition)
     stages: list[BuiltStage] = []
     seconds: dict[str, float] = {}
-    with TemporaryDirectory(prefix=".build-", dir=target) as scratch:
+    with _writing(target):
+        folder = TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=target)
+    with folder as scratch:
         for number, stage in enumerate(definition.stages, 1):
             progress(BuildStep(stage.key, number, len(definition.stages)))
-            reference = StageReference(stage, definition, compared.frames)
+            reference = ReferenceAnswers(stage, definition, compared.frames)
             started = time.monotonic()
             stages.append(_build_stage(definition, compiler, stage, sizes, reference, Path(scratch)))
             seconds[stage.key] = time.monotonic() - started
@@ -133,7 +146,7 @@ def _build_stages(
             schema="millwatch.engines/1",
             cascade=definition.name,
             version=definition.version,
-            hash=definition.hash(),
+            hash=models,
             settings=settings,
             device=compiler.device,
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -142,10 +155,11 @@ def _build_stages(
             stages=tuple(stages),
         )
         # Engines are named after their content, so that those in force stay untouched until the manifest is replaced.
-        for built in stages:
-            for engine in built.engines:
-                (Path(scratch) / engine.file).replace(target / engine.file)
-    manifest.write(target)
+        with _writing(target):
+            for built in stages:
+                for engine in built.engines:
+                    (Path(scratch) / engine.file).replace(target / engine.file)
+            manifest.write(target)
     _remove_others(target, manifest)
     return manifest, seconds
 
@@ -155,16 +169,17 @@ def _build_stage(
     compiler: Compiler,
     stage: Stage,
     sizes: tuple[int, ...],
-    reference: StageReference,
+    reference: ReferenceAnswers,
     scratch: Path,
 ) -> BuiltStage:
     """The stage in the first precision in which the engines of all batch sizes agree."""
-    problem = ""
+    model, problem = model_digest(stage.model), ""
     for precision in compiler.precisions:
         engines = []
         for size in sizes:
             path = scratch / f"{stage.key}-b{size}{compiler.suffix}"
-            compiler.build(stage, definition, size, precision, path)
+            with _writing(scratch):
+                compiler.build(stage, definition, size, precision, path)
             runtime = compiler.open(definition, [EngineFile(stage.key, size, path)], slots=1, max_frames=size)
             with contextlib.closing(runtime):
                 agreement = reference.compare(runtime.slots[0], size)
@@ -178,9 +193,7 @@ def _build_stage(
                 BuiltEngine(batch_size=size, file=path.replace(named).name, digest=digest, agreement=agreement)
             )
         else:
-            return BuiltStage(
-                stage=stage.key, model=model_digest(stage.model), precision=precision, engines=tuple(engines)
-            )
+            return BuiltStage(stage=stage.key, model=model, precision=precision, engines=tuple(engines))
     raise EngineError(f"{definition.folder}: the engine disagrees with its model: {problem}")
 
 
@@ -210,21 +223,33 @@ def _results(target: Path, manifest: Manifest, seconds: dict[str, float]) -> tup
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
     """Hold the folder against other builders; the kernel lets go of it when a builder dies."""
-    try:
+    with _writing(target):
         target.mkdir(parents=True, exist_ok=True)
-        lock = (target / ".lock").open("ab")
-    except OSError as error:
-        raise EngineError(f"{target}: engines cannot be written there: {error.strerror}") from None
+        lock = (target / LOCK_FILE).open("ab")
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Tell the user where nothing can be written: no rights, a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise EngineError(f"{folder}: engines cannot be written there: {error.strerror or error}") from None
+
+
 def _remove_others(target: Path, manifest: Manifest) -> None:
-    """Remove engines that no manifest names any more. A process that runs them keeps its own copy in memory."""
-    kept = {engine.file for stage in manifest.stages for engine in stage.engines} | {MANIFEST_FILE, ".lock"}
+    """Remove what nobody needs any more: engines that the manifest does not name, and what killed builders left.
+
+    A process that runs such engines keeps its own copy in memory.
+    """
+    kept = {engine.file for stage in manifest.stages for engine in stage.engines} | {MANIFEST_FILE, LOCK_FILE}
     for path in target.iterdir():
-        if path.is_file() and path.name not in kept:
+        if path.is_dir() and path.name.startswith(SCRATCH_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file() and path.name not in kept:
             path.unlink()
 
 

@@ -13,7 +13,7 @@ from engines.definition import CascadeDefinition, Stage
 from engines.openvino.reference import ReferenceStage
 
 
-class StageReference:
+class ReferenceAnswers:
     """What the reference says of one stage on the compared frames, computed once for all engines of the stage."""
 
     def __init__(self, stage: Stage, definition: CascadeDefinition, frames: Sequence[Frames]) -> None:

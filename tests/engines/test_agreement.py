@@ -11,7 +11,7 @@ import pytest
 from engines.agreement import Agreement
 from engines.backend import Frames, Index, Scores
 from engines.definition import CascadeDefinition, load_definition
-from engines.reference import StageReference
+from engines.reference import ReferenceAnswers
 from tests.support.tiny_cascade import GREY, class_score, frame_with, gate_score, mask_of, write_tiny_cascade
 
 
@@ -86,7 +86,7 @@ def definition(tmp_path_factory: pytest.TempPathFactory) -> CascadeDefinition:
 
 def test_scores(definition: CascadeDefinition) -> None:
     for stage in definition.stages[:2]:
-        reference = StageReference(stage, definition, FRAMES)
+        reference = ReferenceAnswers(stage, definition, FRAMES)
         exact = reference.compare(WrongSlot(), 2)
         assert exact.frames == 5
         assert exact.max_score_difference == pytest.approx(0, abs=1e-5)
@@ -97,7 +97,7 @@ def test_scores(definition: CascadeDefinition) -> None:
 
 
 def test_a_flip_far_from_the_threshold_counts(definition: CascadeDefinition) -> None:
-    reference = StageReference(definition.stages[0], definition, FRAMES)
+    reference = ReferenceAnswers(definition.stages[0], definition, FRAMES)
     assert reference.compare(WrongSlot(0.01), 5).verdicts_flipped == 0
     assert reference.compare(WrongSlot(0.9), 5).verdicts_flipped == 1
     assert reference.compare(WrongSlot(-0.9), 5).verdicts_flipped == 4
@@ -105,7 +105,7 @@ def test_a_flip_far_from_the_threshold_counts(definition: CascadeDefinition) -> 
 
 def test_masks(definition: CascadeDefinition) -> None:
     stage = definition.stages[2]
-    reference = StageReference(stage, definition, FRAMES)
+    reference = ReferenceAnswers(stage, definition, FRAMES)
     exact = reference.compare(WrongSlot(), 2)
     assert (exact.max_flipped_share, exact.min_dice) == (0, 1)
     few = reference.compare(WrongSlot(wrong_pixels=10), 2)
@@ -120,5 +120,5 @@ def test_masks(definition: CascadeDefinition) -> None:
 
 def test_frames_come_in_batches_and_the_last_is_smaller(definition: CascadeDefinition) -> None:
     slot = WrongSlot()
-    StageReference(definition.stages[0], definition, FRAMES).compare(slot, 2)
+    ReferenceAnswers(definition.stages[0], definition, FRAMES).compare(slot, 2)
     assert slot.batches == [2, 2, 1]

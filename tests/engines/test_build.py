@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -126,6 +127,37 @@ def test_a_build_that_fails_leaves_the_engines_before_it_in_force(folder: Path, 
     with pytest.raises(EngineError, match="gate at batch size 1"):
         build(load_definition(folder), compiler, directory, force=True)
     assert build_cascade(folder, directory=directory).manifest == first.manifest
+
+
+def test_a_model_that_is_replaced_while_it_is_built_does_not_fit(folder: Path, directory: Path) -> None:
+    def replace_the_gate(step: BuildStep) -> None:
+        if step.number == 2:
+            (folder / "gate.onnx").write_bytes(perturbed(folder, "gate").read_bytes())
+
+    report = build_cascade(folder, directory=directory, progress=replace_the_gate)
+    fit = check_fit(report.folder, load_definition(folder), report.manifest.device)
+    assert "other models" in fit.problem
+    assert not build_cascade(folder, directory=directory).up_to_date
+
+
+def test_what_a_killed_builder_left_goes_with_the_next_build(folder: Path, directory: Path) -> None:
+    left = directory / "tiny" / "openvino" / ".build-killed"
+    left.mkdir(parents=True)
+    (left / "gate-b1.blob").write_bytes(b"half an engine")
+    build_cascade(folder, directory=directory)
+    assert not left.exists()
+
+
+class FullDiskCompiler(OpenVINOCompiler):
+    def build(
+        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
+    ) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_one_line(folder: Path, directory: Path) -> None:
+    with pytest.raises(EngineError, match="engines cannot be written there: No space left"):
+        build(load_definition(folder), FullDiskCompiler(), directory)
 
 
 def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path) -> None:
