@@ -24,6 +24,8 @@ DRAIN_S = 60.0
 
 PROBE_S = 0.1
 
+LOG_FILE = "daemon.log"
+
 
 class DaemonProcess:
     """The daemon with these settings; a context manager that ends it in any case.
@@ -35,7 +37,7 @@ class DaemonProcess:
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self.config = folder / "config.yaml"
-        self.log = folder / "daemon.log"
+        self.log = folder / LOG_FILE
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> DaemonProcess:

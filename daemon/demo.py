@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from daemon.daemon_process import DaemonProcess
+from daemon.daemon_process import LOG_FILE, DaemonProcess
 from daemon.decoding import frame_decoder
 from daemon.embedded_broker import EmbeddedBroker, free_port
 from daemon.errors import UncommittedError
@@ -91,7 +91,7 @@ def run_demo(settings: Settings, shown: DemoInput, output: Path, console: Consol
     Raises :class:`UncommittedError` where not every frame is accounted for, and what broker, daemon and engines raise.
     """
     definition = load_definition(settings.cascade)
-    pictures = _prepare(output)
+    pictures = prepare_output(output)
     _build_engines(settings, console)
     with ExitStack() as resources:
         broker = resources.enter_context(EmbeddedBroker())
@@ -143,15 +143,22 @@ def check_account(verdicts: Verdicts, taken: int, committed: int) -> None:
         raise UncommittedError(f"{taken} frames in = {counted}, but {committed} offsets committed")
 
 
-def _prepare(output: Path) -> Path:
-    """Make the output folder, without the pictures of an earlier demo; returns the folder of the pictures."""
-    pictures = output / "pictures"
+def prepare_output(output: Path) -> Path:
+    """Make the output folder, without the pictures of an earlier demo; returns the folder of the pictures.
+
+    Raises :class:`UsageError` where it cannot be made, or holds what no demo has written: a demo puts pictures and a
+    ``config.yaml`` of its own there, and must not do so over somebody's.
+    """
+    pictures, log = output / "pictures", output / LOG_FILE
     try:
+        if output.is_dir() and any(output.iterdir()) and not log.exists():
+            raise UsageError(f"{output}: holds other things than an earlier demo: name another folder with --output")
         if pictures.is_dir():
             shutil.rmtree(pictures)
         pictures.mkdir(parents=True)
+        log.touch()
     except OSError as error:
-        raise UsageError(f"{pictures}: cannot make this folder: {error.strerror}") from None
+        raise UsageError(f"{output}: cannot be the folder of the demo: {error.strerror}") from None
     return pictures
 
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from daemon.daemon_process import DaemonProcess
-from daemon.demo import check_account, demo_input, demo_settings, run_demo
+from daemon.demo import check_account, demo_input, demo_settings, prepare_output, run_demo
 from daemon.embedded_broker import free_port
 from daemon.errors import UncommittedError
 from daemon.settings import HttpSettings, Settings, load_settings
@@ -98,6 +98,30 @@ def test_the_demos_daemon_speaks_to_the_demos_broker_only(settings: Settings):
     assert changed.http.host == "127.0.0.1"
     assert (changed.events.publish, changed.events.regions) == ("all", "region")
     assert changed.gate.threshold == 0.7
+
+
+def test_an_earlier_demo_makes_room_for_the_next(tmp_path: Path):
+    pictures = prepare_output(tmp_path / "out")
+    (pictures / "f-1.jpg").touch()
+    (tmp_path / "out" / "notes.txt").touch()
+    assert prepare_output(tmp_path / "out") == pictures
+    assert list(pictures.iterdir()) == []
+    assert (tmp_path / "out" / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["pictures/mine.jpg", "config.yaml"])
+def test_what_is_somebody_elses_is_left_alone(tmp_path: Path, name: str):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="name another folder with --output"):
+        prepare_output(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file/out: cannot be the folder of the demo: Not a directory"):
+        prepare_output(tmp_path / "file" / "out")
 
 
 @pytest.mark.kafka
