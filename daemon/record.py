@@ -79,6 +79,7 @@ class RangeReader:
         self._ends: dict[TopicPartition, int] = consumer.end_offsets(self._partitions)
         for partition, offset in self._offsets(start).items():
             consumer.seek(partition, offset)
+        self._start = start
         self._until = until
         self._stops: dict[TopicPartition, int] | None = None
         self._buffers: dict[TopicPartition, deque[Record]] = {partition: deque() for partition in self._partitions}
@@ -139,7 +140,16 @@ class RangeReader:
         self._consumer.resume(*(partition for partition in self._partitions if partition not in resting))
         for partition, records in self._consumer.poll(timeout_ms=POLL_MS).items():
             end = None if stops is None else stops[partition]
-            self._buffers[partition].extend(record for record in records if end is None or record.offset < end)
+            self._buffers[partition].extend(
+                record for record in records if (end is None or record.offset < end) and self._in_time(record)
+            )
+
+    def _in_time(self, record: Record) -> bool:
+        """Whether a record lies between the times of the range: offsets do not tell while one is in the future."""
+        first, last = self._start, self._until
+        early = first.kind == "time" and record.timestamp < first.value
+        late = last is not None and last.kind == "time" and record.timestamp >= last.value
+        return not (early or late)
 
     def _in_order(self) -> Iterator[Record]:
         """Records that no record yet to come can precede, as far as timestamps tell."""

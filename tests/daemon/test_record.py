@@ -52,7 +52,7 @@ def consumer(lane: Lane) -> Iterator[KafkaConsumer]:
     consumer.close()
 
 
-def fill(lane: Lane, count: int, partitions: int = 2) -> None:
+def fill(lane: Lane, count: int, partitions: int = 2, first_ms: int = START_MS) -> None:
     """Frames that came 100 ms after each other, dealt out to partitions."""
     producer = KafkaProducer(bootstrap_servers=lane.bootstrap)
     sent = [
@@ -62,7 +62,7 @@ def fill(lane: Lane, count: int, partitions: int = 2) -> None:
             key=b"cam-1",
             partition=number % partitions,
             headers=[("frame-id", str(number).encode())],
-            timestamp_ms=START_MS + 100 * number,
+            timestamp_ms=first_ms + 100 * number,
         )
         for number in range(count)
     ]
@@ -141,6 +141,17 @@ class TestRangeReader:
         assert reader.total() is None
         assert numbers(reader) == [0, 1, 2, 3]
         assert time.time() * 1000 >= until.value
+
+    def test_what_comes_before_a_start_or_after_an_end_in_the_future_is_left_out(
+        self, lane: Lane, consumer: KafkaConsumer
+    ):
+        now = round(time.time() * 1000)
+        reader = read(consumer, lane, Bound("time", now + 1_000), Bound("time", now + 2_000))
+        fill(lane, 3, first_ms=now)
+        fill(lane, 2, first_ms=now + 1_500)
+        fill(lane, 4, first_ms=now + 5_000)
+        frames = [recorded(record) for record in reader]
+        assert sorted(frame.timestamp - now for frame in frames) == [1_500, 1_600]
 
     def test_a_stop_ends_an_open_range(self, lane: Lane, consumer: KafkaConsumer):
         fill(lane, 2)
