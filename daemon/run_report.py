@@ -23,7 +23,7 @@ from daemon.pictures.report import (
     encode_picture,
 )
 from daemon.pictures.strip_map import Outcome, Region, StripFrame
-from daemon.scoring import Counts, FrameScore, count_by_class, score_frame, total
+from daemon.scoring import FrameScore, count_by_class, score_frame, total
 from daemon.truth import TruthTable
 from daemon.verdicts import Verdicts
 from engines import rle
@@ -169,7 +169,6 @@ class ReportBuilder:
             collected.left_out += 1
             return
         true_picture = draw(pixels, (), true_marks, text_share=PICTURE_TEXT_SHARE) if true_marks else None
-        counts = Counts() if score is None else total(count_by_class([score]))
         collected.gallery.append(
             FrameEntry(
                 id=event.id,
@@ -183,7 +182,7 @@ class ReportBuilder:
                 classes=sorted({*truth, *(defect.class_id for defect in event.defects)}),
                 picture=encode_picture(draw(pixels, marks, text_share=PICTURE_TEXT_SHARE)),
                 true_picture=None if true_picture is None else encode_picture(true_picture),
-                counts=None if score is None else counts,
+                counts=None if score is None else total(count_by_class([score])),
             )
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -100,8 +100,8 @@ class Report:
     """Everything the page shows.
 
     ``strip`` holds all frames in the order in which they came, ``gallery`` those worth looking at; ``left_out`` more
-    had no room. ``duration_s`` is from the first frame's arrival to the last verdict; ``latency_ms`` maps the name of a
-    percentile to milliseconds. ``engine`` and ``settings`` are shown as they are.
+    had no room. ``duration_s`` is from the first frame's arrival to the last verdict. ``engine`` and ``settings`` are
+    shown as they are.
     """
 
     title: str
@@ -119,7 +119,6 @@ class Report:
     engine: Mapping[str, str]
     settings: Mapping[str, str]
     left_out: int = 0
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def adds_up(self) -> bool:
