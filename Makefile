@@ -82,7 +82,7 @@ lock:  ## write requirements/*.txt again; needs uv, LOCK_ARGS=--upgrade takes ne
 .PHONY: clean
 clean:  ## remove the environments, compiled engines, caches and demo output
 	@rm -rf .venv .venv-train build dist demo-output engines/compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find daemon engines training tests -name __pycache__ -prune -exec rm -rf {} +
+	@find daemon engines training benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help
 help:  ## this list
