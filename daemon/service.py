@@ -177,9 +177,7 @@ def _line(
     kafka = settings.kafka
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
-        return FrameSource(
-            consumer, kafka.topics.frames, start=kafka.start, before_move=before_move, after_loss=after_loss
-        )
+        return FrameSource(consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss)
 
     policy = LinePolicy(
         events_topic=kafka.topics.events,

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any, Literal
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
 
 log = structlog.get_logger(__name__)
 
-LEAVE_TIMEOUT_MS = 5_000
-"""Longest wait for the group to hear that this instance leaves; after it the session's timeout tells them."""
+CLOSE_TIMEOUT_MS = 5_000
+"""Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
+tells the others, and an instance that is back by then has its partitions still."""
+
+COMMITTED_TIMEOUT_MS = 10_000
+"""Longest wait for the broker to tell committed offsets. The client's own has no limit."""
 
 
 class FrameSource:
@@ -32,17 +36,18 @@ class FrameSource:
         consumer: KafkaConsumer,
         topic: str,
         *,
-        start: Literal["earliest", "latest"],
         before_move: Callable[[], None],
         after_loss: Callable[[], None],
     ) -> None:
         """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away."""
         self._consumer = consumer
         self._topic = topic
-        self._start = start
         self._epochs: dict[TopicPartition, int] = {}
+        self._first_read: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
+        self._member_id = ""
+        self._closing = False
         self._before_move = before_move
         self._after_loss = after_loss
         self.rebalances = 0
@@ -54,22 +59,27 @@ class FrameSource:
     def rejoin(self) -> None:
         """Leave the group's generation and join it again; no frame that was read before counts any more."""
         log.warning("joining the group again")
+        self._member_id = ""
         self._forget(self.partitions)
         self._consumer.unsubscribe()
         self.open()
 
     def close(self) -> None:
-        """Leave the group and release the consumer."""
-        self._consumer.close(autocommit=False, timeout_ms=LEAVE_TIMEOUT_MS)
+        """Release the consumer. Nothing is finished or committed any more: whoever closes has done so, or must not."""
+        self._closing = True
+        self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
 
     def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
         """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
         polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
         for partition, records in polled.items():
+            self._first_read.setdefault(partition, records[0].offset)
             self._positions[partition] = records[-1].offset + 1
-        return [
+        frames = [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
+        self._look_for_a_silent_loss()
+        return frames
 
     def keep_membership(self) -> list[tuple[Frame, int]]:
         """Poll without taking frames, so that the group does not count this instance as stuck.
@@ -92,10 +102,6 @@ class FrameSource:
         """The partitions that this instance owns."""
         return sorted(self._epochs)
 
-    def membership(self) -> Any:
-        """The client's snapshot of this instance's membership of the group."""
-        return self._consumer.group_metadata()
-
     def lag(self) -> dict[int, int]:
         """Frames not read yet, by partition, as far as the last fetches tell; asks nobody."""
         behind = {}
@@ -106,16 +112,18 @@ class FrameSource:
         return behind
 
     def start_over(self) -> None:
-        """Read again from the committed offsets; every frame that was read before no longer counts."""
+        """Read again from the committed offsets; every frame that was read before no longer counts.
+
+        Raises the client's errors, ``KafkaTimeoutError`` above all; then it may be called again.
+        """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
-            committed = self._consumer.committed(partition)
+            committed = self._consumer.committed(partition, timeout_ms=COMMITTED_TIMEOUT_MS)
+            if committed is None:
+                # A group that starts at the end of the topic would pass over what it has read and not committed.
+                committed = self._first_read.get(partition)
             if committed is not None:
                 self._consumer.seek(partition, committed)
-            elif self._start == "earliest":
-                self._consumer.seek_to_beginning(partition)
-            else:
-                self._consumer.seek_to_end(partition)
 
     # ------------------------------------------------------------------ called by the client inside poll and close
 
@@ -130,18 +138,41 @@ class FrameSource:
         if not moving:
             return
         log.info("partitions move", partitions=[partition.partition for partition in moving])
-        self._before_move()
-        self._forget(moving)
+        try:
+            if not self._closing:
+                self._before_move()
+        finally:
+            self._forget(moving)
 
     def _lost(self, partitions: Iterable[TopicPartition]) -> None:
         gone = sorted(partitions)
         log.warning("partitions lost", partitions=[partition.partition for partition in gone])
+        self._member_id = ""
         self._forget(gone)
-        self._after_loss()
+        if not self._closing:
+            self._after_loss()
+
+    def _look_for_a_silent_loss(self) -> None:
+        """Treat partitions as lost where the group has taken this instance in anew without a word.
+
+        The client tells of a loss only before it asks to join. Where the group puts it out while it is joining, it
+        joins once more under a new member id and may be given the same partitions again: to the client nothing has
+        changed, though in between another instance may have owned and committed them.
+        """
+        member = self._consumer.group_metadata()
+        if member.state is not MemberState.STABLE or member.member_id == self._member_id:
+            return
+        if self._member_id and self._epochs:
+            log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
+            for partition in self.partitions:
+                self._epochs[partition] = next(self._next_epoch)
+            self._after_loss()
+        self._member_id = member.member_id
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
             self._epochs.pop(partition, None)
+            self._first_read.pop(partition, None)
             self._positions.pop(partition, None)
 
 

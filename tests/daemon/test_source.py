@@ -1,0 +1,210 @@
+"""What a source owns when the client tells of a move, of a loss, of nothing, or of something that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from kafka import ConsumerRebalanceListener, TopicPartition
+from kafka.coordinator.base import MemberState
+
+from daemon.source import FrameSource
+
+TOPIC = "camera.frames"
+ZERO, ONE = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+class Consumer:
+    """As much of the client as a source uses; ``script`` is what happens inside the next polls."""
+
+    def __init__(self) -> None:
+        self.member_id = ""
+        self.assigned: set[TopicPartition] = set()
+        self.committed_offsets: dict[TopicPartition, int] = {}
+        self.sought: dict[TopicPartition, int] = {}
+        self.timeouts: list[float | None] = []
+        self.script: list[Callable[[], dict[TopicPartition, list[Any]] | None]] = []
+        self.state = MemberState.UNJOINED
+        self.listener: Any = None
+
+    def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
+        self.listener = listener
+
+    def poll(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[Any]]:
+        return self.script.pop(0)() or {} if self.script else {}
+
+    def join(self, member_id: str, *partitions: TopicPartition) -> None:
+        """Take part under this id; as the client does, tell only of partitions that are new."""
+        self.member_id, self.state = member_id, MemberState.STABLE
+        added = set(partitions) - self.assigned
+        self.assigned = set(partitions)
+        if added:
+            self.listener.on_partitions_assigned(added)
+
+    def lose(self) -> None:
+        lost, self.assigned, self.member_id, self.state = self.assigned, set(), "", MemberState.UNJOINED
+        self.listener.on_partitions_lost(lost)
+
+    def revoke(self, *partitions: TopicPartition) -> None:
+        self.assigned -= set(partitions)
+        self.listener.on_partitions_revoked(set(partitions))
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    def group_metadata(self) -> SimpleNamespace:
+        return SimpleNamespace(member_id=self.member_id, state=self.state)
+
+    def committed(self, partition: TopicPartition, timeout_ms: float | None = None) -> int | None:
+        self.timeouts.append(timeout_ms)
+        return self.committed_offsets.get(partition)
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        self.sought[partition] = offset
+
+    def close(self, autocommit: bool, timeout_ms: float) -> None:
+        self.revoke(*self.assigned)
+
+
+def record(partition: TopicPartition, offset: int) -> SimpleNamespace:
+    return SimpleNamespace(
+        topic=partition.topic,
+        partition=partition.partition,
+        offset=offset,
+        timestamp=0,
+        key=None,
+        value=b"",
+        headers=[],
+    )
+
+
+class Calls:
+    """What the source has asked of the line."""
+
+    def __init__(self) -> None:
+        self.moves = 0
+        self.losses = 0
+        self.failure: Exception | None = None
+
+    def before_move(self) -> None:
+        self.moves += 1
+        if self.failure is not None:
+            raise self.failure
+
+    def after_loss(self) -> None:
+        self.losses += 1
+
+
+@pytest.fixture
+def consumer() -> Consumer:
+    return Consumer()
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def source(consumer: Consumer, calls: Calls) -> FrameSource:
+    """A source that owns partition 0 as member ``a``."""
+    source = FrameSource(consumer, TOPIC, before_move=calls.before_move, after_loss=calls.after_loss)
+    source.open()
+    consumer.script = [lambda: consumer.join("a", ZERO)]
+    source.poll(0, 1)
+    return source
+
+
+def read(source: FrameSource, consumer: Consumer, partition: TopicPartition, offset: int) -> int:
+    """Read one frame; returns its epoch."""
+    consumer.script = [lambda: {partition: [record(partition, offset)]}]
+    ((frame, epoch),) = source.poll(0, 1)
+    assert frame.meta.offset == offset
+    return epoch
+
+
+def test_frames_are_owned_while_their_partition_stays(source: FrameSource, consumer: Consumer, calls: Calls) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+    consumer.script = [lambda: consumer.join("a", ZERO, ONE)]
+    source.poll(0, 1)
+    assert source.owns(ZERO, epoch)
+    assert (source.rebalances, calls.moves, calls.losses) == (2, 0, 0)
+
+
+def test_frames_of_a_partition_that_moves_are_finished_first_and_owned_no_more(
+    source: FrameSource, consumer: Consumer, calls: Calls
+) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+    consumer.script = [lambda: consumer.revoke(ZERO)]
+    source.poll(0, 1)
+    assert calls.moves == 1
+    assert not source.owns(ZERO, epoch)
+
+
+def test_a_partition_moves_even_if_what_was_to_be_done_before_fails(
+    source: FrameSource, consumer: Consumer, calls: Calls
+) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+    calls.failure = RuntimeError("the commit failed")
+    consumer.script = [lambda: consumer.revoke(ZERO)]
+    with pytest.raises(RuntimeError):
+        source.poll(0, 1)
+    assert not source.owns(ZERO, epoch)
+
+
+def test_a_loss_that_the_client_tells_of_counts_once(source: FrameSource, consumer: Consumer, calls: Calls) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+
+    def lose_and_join() -> None:
+        consumer.lose()
+        consumer.join("b", ZERO)
+
+    consumer.script = [lose_and_join]
+    source.poll(0, 1)
+    assert calls.losses == 1
+    assert not source.owns(ZERO, epoch)
+
+
+def test_a_loss_that_the_client_does_not_tell_of_shows_in_the_member_id(
+    source: FrameSource, consumer: Consumer, calls: Calls
+) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+    # The answer to the request to join may come between two polls; what the group gives is known at the end of a poll.
+    consumer.member_id, consumer.state = "b", MemberState.REBALANCING
+    source.poll(0, 1)
+    assert calls.losses == 0
+    consumer.script = [lambda: consumer.join("b", ZERO)]
+    source.poll(0, 1)
+    assert calls.losses == 1
+    assert not source.owns(ZERO, epoch)
+    source.poll(0, 1)
+    assert calls.losses == 1
+
+
+def test_closing_finishes_and_commits_nothing(source: FrameSource, calls: Calls) -> None:
+    calls.failure = RuntimeError("it would hide why the line ended")
+    source.close()
+    assert calls.moves == 0
+
+
+def test_starting_over_reads_again_from_the_committed_offset(source: FrameSource, consumer: Consumer) -> None:
+    epoch = read(source, consumer, ZERO, 7)
+    consumer.committed_offsets[ZERO] = 5
+    source.start_over()
+    assert consumer.sought == {ZERO: 5}
+    assert not source.owns(ZERO, epoch)
+    assert None not in consumer.timeouts
+
+
+def test_starting_over_before_the_first_commit_passes_over_nothing(source: FrameSource, consumer: Consumer) -> None:
+    read(source, consumer, ZERO, 7)
+    read(source, consumer, ZERO, 8)
+    source.start_over()
+    assert consumer.sought == {ZERO: 7}
+    consumer.script = [lambda: consumer.join("a", ZERO, ONE)]
+    source.poll(0, 1)
+    consumer.sought.clear()
+    source.start_over()
+    assert ONE not in consumer.sought
