@@ -32,8 +32,10 @@ def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> D
     """The frame's own key, value and headers, with the reason added.
 
     Where all of it would pass ``max_message_bytes`` the value is left out and a header tells its size; headers that are
-    too large even so are left out from the largest on, since the reason and the source must always arrive.
+    too large even so are left out from the largest on, and last the key, since the reason and the source must always
+    arrive.
     """
+    key = frame.meta.key
     own = [(name, value or b"") for name, value in frame.meta.headers if not name.startswith("millwatch-")]
     added = [
         (REASON, rejection.reason.encode()),
@@ -41,13 +43,14 @@ def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> D
         (SOURCE, frame.meta.id.encode()),
     ]
     value = frame.value or b""
-    size = _size(frame.meta.key, value, own + added)
-    if size > max_message_bytes:
+    if _size(key, value, own + added) > max_message_bytes:
         added.append((VALUE_OMITTED, str(len(value)).encode()))
         value = b""
-    while own and _size(frame.meta.key, value, own + added) > max_message_bytes:
+    while own and _size(key, value, own + added) > max_message_bytes:
         own.remove(max(own, key=lambda header: len(header[0].encode()) + len(header[1])))
-    return DeadLetter(frame.meta.key, value, own + added)
+    if _size(key, value, own + added) > max_message_bytes:
+        key = None
+    return DeadLetter(key, value, own + added)
 
 
 def _size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:

@@ -16,6 +16,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNKNOWN_CAMERA = "unknown"
 
+MAX_CAMERA = 1000
+"""Characters kept of a camera's name. A key may be megabytes, and it becomes the key of the frame's event."""
+
 
 class Record(Protocol):
     """What is read of a consumer's record."""
@@ -97,9 +100,10 @@ def frame_of(record: Record) -> Frame:
 
 
 def camera_of(key: bytes | None) -> str:
-    """The camera's name: the record's key as UTF-8, ``unknown`` where it is missing or is not UTF-8."""
+    """The camera's name: the record's key as UTF-8, ``unknown`` where it is missing or is not UTF-8, cut where longer
+    than :data:`MAX_CAMERA`."""
     try:
-        return key.decode() if key else UNKNOWN_CAMERA
+        return key.decode()[:MAX_CAMERA] if key else UNKNOWN_CAMERA
     except UnicodeDecodeError:
         return UNKNOWN_CAMERA
 

@@ -10,8 +10,8 @@ from daemon.pipeline import Rejection
 REJECTION = Rejection("truncated", "the end is missing")
 
 
-def frame(value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = ()) -> Frame:
-    return Frame(FrameMeta("frames", 2, 9, 0, 0, b"cam", "cam", None, None, None, headers), value)
+def frame(value: bytes | None, headers: tuple[tuple[str, bytes | None], ...] = (), key: bytes | None = b"cam") -> Frame:
+    return Frame(FrameMeta("frames", 2, 9, 0, 0, key, "cam", None, None, None, headers), value)
 
 
 def test_the_record_goes_on_as_it_was_with_the_reason_added() -> None:
@@ -43,10 +43,12 @@ def test_a_value_over_the_limit_is_left_out_and_its_size_told() -> None:
     value=st.integers(0, 3000).map(lambda size: b"v" * size),
     headers=st.lists(st.tuples(st.text(max_size=30), st.integers(0, 3000).map(lambda size: b"h" * size)), max_size=5),
     detail=st.text(max_size=2000),
+    key=st.none() | st.integers(0, 3000).map(lambda size: b"k" * size),
 )
-def test_the_reason_always_fits(value: bytes, headers: list[tuple[str, bytes]], detail: str) -> None:
+def test_the_reason_always_fits(value: bytes, headers: list[tuple[str, bytes]], detail: str, key: bytes | None) -> None:
     limit = 2500
-    letter = dead_letter(frame(value, tuple(headers)), Rejection("truncated", detail), limit)
+    letter = dead_letter(frame(value, tuple(headers), key), Rejection("truncated", detail), limit)
     size = sum(len(name.encode()) + len(content) for name, content in letter.headers) + len(letter.value)
+    size += len(letter.key or b"")
     assert size + RECORD_OVERHEAD <= limit
     assert dict(letter.headers)["millwatch-reason"] == b"truncated"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.frames import Frame, format_time, frame_of, parse_time
+from daemon.frames import MAX_CAMERA, Frame, format_time, frame_of, parse_time
 
 TIME_MS = 1_700_000_000_123
 
@@ -40,6 +40,10 @@ def test_headers_are_read() -> None:
 @pytest.mark.parametrize("key", [None, b"", b"\xff\xfe"])
 def test_a_camera_that_cannot_be_read_is_unknown(key: bytes | None) -> None:
     assert frame_of(record(key=key)).meta.camera == "unknown"
+
+
+def test_a_camera_with_an_endless_name_still_has_an_event_that_fits() -> None:
+    assert frame_of(record(key=b"c" * 1_000_000)).meta.camera == "c" * MAX_CAMERA
 
 
 @pytest.mark.parametrize(
