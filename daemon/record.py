@@ -35,8 +35,11 @@ class Bound:
     value: int = 0
 
 
-def parse_bound(text: str) -> Bound:
-    """``earliest``, ``latest``, an offset, or an RFC 3339 time. Raises :class:`UsageError` for anything else."""
+def parse_bound(text: str, option: str) -> Bound:
+    """What an option says: ``earliest``, ``latest``, an offset, or an RFC 3339 time.
+
+    Raises :class:`UsageError` for anything else.
+    """
     if text == "earliest":
         return Bound("earliest")
     if text == "latest":
@@ -47,7 +50,7 @@ def parse_bound(text: str) -> Bound:
         return Bound("time", max(0, parse_time(text)))
     except ValueError:
         raise UsageError(
-            f"{text!r} is neither earliest, latest, an offset nor a time as in 2026-11-22T10:00:00Z"
+            f"{option} {text}: neither earliest, latest, an offset nor a time as in 2026-11-22T10:00:00Z"
         ) from None
 
 

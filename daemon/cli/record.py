@@ -47,7 +47,8 @@ def command(settings: Settings, output: Path, start: str, until: str | None, lim
 
     if until == "earliest":
         raise UsageError("--until earliest is an empty range: use latest, a time or an offset")
-    first, last = parse_bound(start), None if until is None else parse_bound(until)
+    first = parse_bound(start, "--from")
+    last = None if until is None else parse_bound(until, "--until")
     topic = settings.kafka.topics.frames
     with session(settings, clients.reader) as consumer, stop_on_signal() as stop:
         reader = RangeReader(consumer, topic, start=first, until=last, stop=stop)

@@ -36,13 +36,13 @@ START_MS = round(time.time() * 1000) - 3_600_000
     ],
 )
 def test_a_bound_is_read(text: str, bound: Bound):
-    assert parse_bound(text) == bound
+    assert parse_bound(text, "--from") == bound
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "-1", "1.5", "2026-11-22T10:00:00", "²"])
 def test_what_is_no_bound_is_refused(text: str):
-    with pytest.raises(UsageError, match="neither earliest, latest, an offset nor a time"):
-        parse_bound(text)
+    with pytest.raises(UsageError, match=f"--until {text}: neither earliest, latest, an offset nor a time"):
+        parse_bound(text, "--until")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ class TestRangeReader:
 
     def test_a_range_of_times_has_its_start_and_not_its_end(self, lane: Lane, consumer: KafkaConsumer):
         fill(lane, 10)
-        start, until = (parse_bound(format_time(START_MS + offset)) for offset in (300, 700))
+        start, until = (parse_bound(format_time(START_MS + offset), "--from") for offset in (300, 700))
         assert numbers(read(consumer, lane, start, until)) == [3, 4, 5, 6]
 
     def test_a_range_of_offsets_counts_for_every_partition(self, lane: Lane, consumer: KafkaConsumer):

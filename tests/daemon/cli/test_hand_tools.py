@@ -64,7 +64,7 @@ def images(tmp_path: Path) -> Path:
         (("replay", "text.parquet"), "text.parquet: not a recording"),
         (("replay",), "PATH..."),
         (("record",), "--output"),
-        (("record", "--output", "r.parquet", "--from", "yesterday"), "'yesterday' is neither earliest"),
+        (("record", "--output", "r.parquet", "--from", "yesterday"), "--from yesterday: neither earliest"),
         (("record", "--output", "r.parquet", "--until", "earliest"), "--until earliest is an empty range"),
         (("watch", "--from", "now"), "'--from'"),
         (("inspect", "images", "--truth", "t.csv"), "name their folder with --overlays"),
