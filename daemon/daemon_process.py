@@ -13,6 +13,7 @@ from types import TracebackType
 
 import yaml
 
+import daemon
 from daemon.errors import UncommittedError
 from daemon.settings import Settings
 
@@ -45,10 +46,13 @@ class DaemonProcess:
         self.config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         # The file has all that the environment says, and what must differ from it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLWATCH_")}
+        # The same code as this process runs, wherever it was started: -P keeps the working folder out of it.
+        paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C in the terminal is for us, who then end the daemon in order.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "daemon", "run", "--config", str(self.config)],
+                [sys.executable, "-P", "-m", "daemon", "run", "--config", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

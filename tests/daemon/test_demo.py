@@ -169,6 +169,10 @@ def test_a_daemon_that_cannot_start_is_told_with_its_last_words(
 ):
     # The daemon's configuration file holds what counts: the environment must not reach past it.
     monkeypatch.setenv("MILLWATCH_NO_SUCH__KEY", "1")
+    # Nor is a package of the folder it is started in taken for ours.
+    (tmp_path / "daemon").mkdir()
+    (tmp_path / "daemon" / "__init__.py").touch()
+    monkeypatch.chdir(tmp_path)
     wrong = settings.model_copy(update={"cascade": tmp_path / "nowhere", "http": HttpSettings(port=free_port())})
     with (
         DaemonProcess(wrong, tmp_path) as daemon,
