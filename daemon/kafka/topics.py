@@ -8,7 +8,7 @@ from typing import Any
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 
-from daemon.errors import BrokerError
+from daemon.errors import BrokerError, BrokerUnreachableError
 from daemon.settings import Settings
 
 FRAME_PARTITIONS = 4
@@ -39,7 +39,10 @@ class TopicState:
 
 
 def topic_states(client: KafkaAdminClient, settings: Settings) -> list[TopicState]:
-    """The state of the three topics, in the order frames, events, dead. Makes nothing."""
+    """The state of the three topics, in the order frames, events, dead. Makes nothing.
+
+    Raises :class:`BrokerUnreachableError` for a topic that nobody serves just now, as while brokers start.
+    """
     topics = settings.kafka.topics
     wanted = {"frames": (topics.frames, "READ"), "events": (topics.events, "WRITE"), "dead": (topics.dead, "WRITE")}
     found = {topic["name"]: topic for topic in client.describe_topics([name for name, _ in wanted.values()])}
@@ -54,6 +57,8 @@ def _state(key: str, name: str, right: str, found: dict[str, Any] | None) -> Top
     if error is kafka_errors.TopicAuthorizationFailedError:
         # Without DESCRIBE the broker does not even say whether the topic exists.
         return TopicState(key, name, 0, f"no right to see topic {name}: allow DESCRIBE and {right} on it")
+    if issubclass(error, kafka_errors.RetriableError):
+        raise BrokerUnreachableError(f"topic {name} is not served yet ({error.__name__}): are all brokers up?")
     if error is not kafka_errors.NoError or found is None:
         return TopicState(key, name, 0, f"topic {name}: {error.__name__}")
     partitions = len(found["partitions"])

@@ -119,6 +119,16 @@ def test_an_error_of_the_client_in_the_users_words(error: Any, kind: type[Broker
     assert explained.exit_code == 3
 
 
+class Client:
+    """An admin client that finds the same of every topic."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self._found = found
+
+    def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
+        return [{**self._found, "name": name} for name in names]
+
+
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
@@ -132,8 +142,9 @@ def test_an_error_of_the_client_in_the_users_words(error: Any, kind: type[Broker
     ],
 )
 def test_rights_on_a_topic(found: dict[str, Any], problem: str | None) -> None:
-    class Client:
-        def describe_topics(self, names: list[str]) -> list[dict[str, Any]]:
-            return [{**found, "name": name} for name in names]
+    assert topic_states(Client(found), load_settings())[0].problem == problem
 
-    assert topic_states(Client(), load_settings())[0].problem == problem
+
+def test_a_topic_without_a_leader_is_waited_for() -> None:
+    with pytest.raises(BrokerUnreachableError, match=r"topic camera\.frames is not served yet \(LeaderNotAvailable"):
+        topic_states(Client({"error_code": 5, "partitions": []}), load_settings())
