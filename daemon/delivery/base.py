@@ -38,7 +38,10 @@ def dispose(producer: KafkaProducer) -> None:
 def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
     """What an error of the client means for the instance ``name``: fenced, refused for good, or worth starting over."""
     if is_fenced(error):
-        return FencedError(f"another instance has taken the name {name!r}: give each instance its own kafka.instance")
+        return FencedError(
+            f"another instance has taken the name {name!r}, or this one stood still for longer than "
+            "kafka.transaction_timeout_ms: give each instance its own kafka.instance"
+        )
     if isinstance(error, kafka_errors.AuthorizationError):
         return diagnose.explain(error)
     if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
