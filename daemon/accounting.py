@@ -40,6 +40,12 @@ class Account:
         self.defective += tally.defective
         self.dead.update(tally.dead)
 
+    def snapshot(self) -> Account:
+        """A copy, for another thread. The frames taken are read last: what settles in between still counts as in
+        flight, and the sum is exact."""
+        clean, defective, dead, returned = self.clean, self.defective, self.dead.copy(), self.returned
+        return Account(self.taken, clean, defective, dead, returned)
+
     @property
     def settled(self) -> int:
         """Frames whose fate is decided."""

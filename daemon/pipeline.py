@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from daemon.frames import Frame
+from daemon.frames import Frame, FrameMeta
 from engines.errors import FrameRejectedError, InferenceError
 from engines.results import Inspection
 
@@ -138,12 +138,12 @@ class Pipeline:
         return max(0, self.capacity - len(self._in_order))
 
     @property
-    def oldest_s(self) -> float:
-        """Age of the oldest frame in flight in seconds since it was put; 0 where there is none."""
+    def oldest(self) -> FrameMeta | None:
+        """The oldest frame in flight; None where there is none."""
         try:
-            return time.monotonic() - self._in_order[0].arrived
+            return self._in_order[0].frame.meta
         except IndexError:
-            return 0.0
+            return None
 
     def put(self, frame: Frame, epoch: int = 0) -> None:
         """Take in a frame. The caller keeps to :attr:`room`."""
@@ -205,6 +205,12 @@ class Pipeline:
                 ticket.image = self._decode(ticket.frame)
             except FrameRejectedError as rejected:
                 self._finish([(ticket, Rejection(rejected.reason, rejected.detail))])
+            except MemoryError:
+                raise
+            except Exception as error:
+                # A defect of ours, or of a library. Ending here would end every later start at the same frame.
+                log.exception("decoding failed", frame=ticket.frame.meta.id)
+                self._finish([(ticket, Rejection("undecodable", f"{type(error).__name__}: {error}"))])
             with self._decoded_changed:
                 self._undecoded -= 1
                 if ticket.image is not None:

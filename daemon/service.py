@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -203,14 +204,17 @@ def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer
 
 
 def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
+    # In flight is what the account leaves: counted beside it, it would be of another moment, and the sum would be off.
+    account = line.account.snapshot()
+    oldest = pipeline.oldest
     return LineFigures(
-        account=line.account,
-        in_flight=line.in_flight,
+        account=account,
+        in_flight=account.taken - account.settled,
         commits=line.commits,
         aborts=line.aborts,
         rebalances=line.rebalances,
         lag=line.lag,
-        oldest_age_s=pipeline.oldest_s or None,
+        oldest_age_s=None if oldest is None else max(0.0, time.time() - oldest.timestamp_ms / 1000),
     )
 
 

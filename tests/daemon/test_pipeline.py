@@ -21,6 +21,8 @@ def frame(number: int, value: bytes = b"good") -> Frame:
 def decode(frame: Frame) -> Image:
     if frame.value == b"bad":
         raise FrameRejectedError("undecodable", "no picture in it")
+    if frame.value == b"evil":
+        raise ZeroDivisionError("a case that nobody thought of")
     return np.full((4, 8), frame.meta.offset % 256, np.uint8)
 
 
@@ -97,6 +99,26 @@ def test_a_frame_that_cannot_be_decoded_keeps_its_place_and_its_reason() -> None
     assert done[0].outcome == done[2].outcome == CLEAN
 
 
+def test_a_frame_that_breaks_the_decoder_does_not_end_the_line() -> None:
+    with pipeline_of(Inspector()) as pipeline:
+        done = run(pipeline, [frame(0), frame(1, b"evil"), frame(2)])
+    assert done[1].outcome == Rejection("undecodable", "ZeroDivisionError: a case that nobody thought of")
+    assert done[2].outcome == CLEAN
+
+
+def test_the_oldest_frame_is_the_first_that_was_not_taken() -> None:
+    inspector = Inspector()
+    go = threading.Event()
+    inspector.before = lambda numbers: go.wait(5) and None
+    with pipeline_of(inspector) as pipeline:
+        pipeline.put(frame(4))
+        pipeline.put(frame(5))
+        oldest = pipeline.oldest
+        go.set()
+    assert oldest is not None
+    assert oldest.offset == 4
+
+
 def test_a_failing_batch_is_split_until_only_the_frame_that_causes_it_is_rejected() -> None:
     inspector = Inspector(slots=1, max_frames=8)
 
@@ -129,7 +151,7 @@ def test_room_shrinks_with_each_frame_and_returns_when_it_is_taken() -> None:
     with pipeline_of(Inspector(), capacity=3) as pipeline:
         assert pipeline.room == 3
         run(pipeline, [frame(0), frame(1)])
-        assert (pipeline.room, pipeline.in_flight, pipeline.oldest_s) == (3, 0, 0.0)
+        assert (pipeline.room, pipeline.in_flight, pipeline.oldest) == (3, 0, None)
 
 
 def test_closing_ends_every_thread_even_with_frames_in_flight() -> None:
