@@ -33,6 +33,9 @@ Purpose = Literal["training", "validation"]
 SHARD_FRAMES = 200
 _PURPOSES: tuple[Purpose, ...] = ("training", "validation")
 
+_NOISE = np.random.default_rng(0).standard_normal((256, 4096), np.float32)
+"""Sensor noise, of which :func:`degrade` cuts pieces: drawn anew for every frame it would cost more than the rest."""
+
 # What a training shard is made of: None a clean frame, () a defective one of the natural mix, else exactly these
 # classes. Natural frequencies alone would show class 2 in 2 of 100 frames.
 _RECIPE: tuple[tuple[tuple[int, ...] | None, float], ...] = (
@@ -133,6 +136,24 @@ def vary(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.LUT(image, table), np.uint8)
 
 
+def degrade(image: Image, rng: np.random.Generator) -> Image:
+    """The frame through another camera: unevenly lit, perhaps out of focus, perhaps noisy, and exposed anew.
+
+    For the gate, which must rank frames of cameras that the generator knows nothing of: what it cannot count on in
+    these, it does not learn to count on.
+    """
+    height, width = image.shape
+    if rng.random() < 0.5:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.2)), np.uint8)
+    patches = rng.normal(1.0, 0.07, (3, 9)).astype(np.float32)
+    grey = cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC)
+    grey *= image
+    if rng.random() < 0.5:
+        left = int(rng.integers(_NOISE.shape[1] - width))
+        grey += np.float32(rng.uniform(1.0, 6.0)) * _NOISE[:height, left : left + width]
+    return vary(np.clip(grey, 0, 255).astype(np.uint8), rng)
+
+
 @dataclass(frozen=True, slots=True)
 class StripBatch:
     """Whole frames: ``images`` uint8 ``[b, 256, 1600]`` and the ``cover`` of their cells, uint8 ``[b, 4, 16, 100]``."""
@@ -142,13 +163,17 @@ class StripBatch:
 
 
 def strip_batches(
-    frames: FrameSet, chances: NDArray[np.float64], size: int, rng: np.random.Generator
+    frames: FrameSet,
+    chances: NDArray[np.float64],
+    size: int,
+    rng: np.random.Generator,
+    alter: Callable[[Image, np.random.Generator], Image],
 ) -> Iterator[StripBatch]:
-    """Endless batches of varied frames, drawn with the ``chances`` of each, half of them mirrored."""
+    """Endless batches of frames that ``alter`` changed, drawn with the ``chances`` of each, half of them mirrored."""
     chances = chances / chances.sum()
     while True:
         numbers = rng.choice(len(frames), size, p=chances)
-        images = np.stack([vary(frames.image(int(number)), rng) for number in numbers])
+        images = np.stack([alter(frames.image(int(number)), rng) for number in numbers])
         cover = frames.cover[numbers]
         for row in np.flatnonzero(rng.random(size) < 0.5):
             images[row] = images[row, :, ::-1]

@@ -1,7 +1,8 @@
 """Training of every stage: one loop, three recipes.
 
 The classifier learns whole frames as the gate does; the segmenters first learn all classes together, then a copy for
-each class alone. Step counts are fixed, never wall time, so that a seed gives the same models on every machine.
+each class alone. Step counts are fixed, never wall time, so that a seed gives the same schedule on every machine, and
+the same models on machines of one kind.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from training import networks
-from training.dataset import CLASSES, CropBatch, FrameSet, StripBatch, crop_batches, labels, strip_batches
+from training.dataset import (
+    CLASSES,
+    CropBatch,
+    FrameSet,
+    Image,
+    StripBatch,
+    crop_batches,
+    degrade,
+    labels,
+    strip_batches,
+    vary,
+)
 from training.losses import frame_loss, mask_loss
 
 Batch = TypeVar("Batch")
@@ -76,10 +88,10 @@ def as_input(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Tensor:
 
 
 def train_gate(frames: FrameSet, course: Course, seed: int, report: Report) -> networks.CellScorer:
-    """A gate; clean and defective frames are drawn equally often."""
+    """A gate, on degraded frames; clean and defective ones are drawn equally often."""
     defective = labels(frames).any(axis=1)
     chances = np.where(defective, 0.5 / max(1, defective.sum()), 0.5 / max(1, (~defective).sum()))
-    return _train_scorer(networks.gate, frames, chances, course, seed, report, joined=True)
+    return _train_scorer(networks.gate, frames, chances, degrade, course, seed, report, joined=True)
 
 
 def train_classifier(
@@ -90,7 +102,7 @@ def train_classifier(
     chances = (present / np.maximum(present.sum(axis=0), 1)).sum(axis=1) * 0.8 / CLASSES
     clean = ~present.any(axis=1)
     chances = np.where(clean, 0.2 / max(1, clean.sum()), chances)
-    return _train_scorer(lambda: networks.Classifier(joint), frames, chances, course, seed, report, joined=False)
+    return _train_scorer(lambda: networks.Classifier(joint), frames, chances, vary, course, seed, report, joined=False)
 
 
 def train_segmenter(frames: FrameSet, course: Course, width: int, seed: int, report: Report) -> networks.Segmenter:
@@ -122,6 +134,7 @@ def _train_scorer(
     build: Callable[[], Scorer],
     frames: FrameSet,
     chances: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    alter: Callable[[Image, np.random.Generator], Image],
     course: Course,
     seed: int,
     report: Report,
@@ -138,7 +151,8 @@ def _train_scorer(
         cells = network.cells(as_input(batch.images))
         return frame_loss(cells, networks.smooth_max(cells), cover, FRAME_WEIGHT)
 
-    fit(network, strip_batches(frames, chances, course.batch, np.random.default_rng(seed)), loss_of, course, report)
+    batches = strip_batches(frames, chances, course.batch, np.random.default_rng(seed), alter)
+    fit(network, batches, loss_of, course, report)
     return network
 
 

@@ -37,7 +37,7 @@ class Plan:
 REFERENCE = Plan(
     training_frames=6000,
     validation_frames=800,
-    gate=Course(3000, 12, 4e-3),
+    gate=Course(2600, 12, 4e-3),
     classifier=Course(1200, 12, 2e-3),
     joint=Course(1700, 16, 4e-3),
     single=Course(400, 16, 1.5e-3),

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 from training import dataset
-from training.dataset import GeneratedFrames, crop_batches, generate, labels, shard_seed, strip_batches, to_blocks, vary
+from training.dataset import (
+    GeneratedFrames,
+    crop_batches,
+    degrade,
+    generate,
+    labels,
+    shard_seed,
+    strip_batches,
+    to_blocks,
+    vary,
+)
 from training.strips import Strip
 
 
@@ -77,7 +87,7 @@ def test_a_shard_keeps_frames_masks_and_cover(tmp_path: Path, cheap: None) -> No
 
 
 def test_crops_show_the_chosen_class_and_its_mask() -> None:
-    batch = next(crop_batches(frames_with_squares(), (1,), (1,), 6, 384, 0.0, np.random.default_rng(0)))
+    batch = next(crop_batches(frames_with_squares(), (1,), (1,), 6, 384, 0.0, np.random.default_rng(0), vary))
     assert batch.images.shape == (6, 256, 384)
     assert batch.blocks.shape == (6, 16, 64, 96)
     for image, blocks in zip(batch.images, batch.blocks, strict=True):
@@ -116,3 +126,13 @@ def test_variation_keeps_the_order_of_grey_levels() -> None:
         varied = vary(image, np.random.default_rng(seed))
         assert (np.diff(varied[0].astype(int)) >= 0).all()
         assert np.ptp(varied) > 60
+
+
+def test_degraded_frames_keep_their_size_and_show_the_same_strip() -> None:
+    image = np.tile(np.linspace(40, 160, 1600).astype(np.uint8), (256, 1))
+    for seed in range(20):
+        degraded = degrade(image, np.random.default_rng(seed))
+        assert degraded.shape == image.shape
+        assert degraded.dtype == np.uint8
+        assert np.corrcoef(image.ravel(), degraded.ravel())[0, 1] > 0.5
+        assert not np.array_equal(image, degraded)
