@@ -87,7 +87,7 @@ def test_a_shard_keeps_frames_masks_and_cover(tmp_path: Path, cheap: None) -> No
 
 
 def test_crops_show_the_chosen_class_and_its_mask() -> None:
-    batch = next(crop_batches(frames_with_squares(), (1,), (1,), 6, 384, 0.0, np.random.default_rng(0), vary))
+    batch = next(crop_batches(frames_with_squares(), (1,), (1,), 6, 384, 0.0, np.random.default_rng(0)))
     assert batch.images.shape == (6, 256, 384)
     assert batch.blocks.shape == (6, 16, 64, 96)
     for image, blocks in zip(batch.images, batch.blocks, strict=True):
@@ -113,7 +113,7 @@ def test_blocks_hold_the_pixels_of_four_by_four() -> None:
 
 def test_mirrored_strips_keep_their_cover_in_place() -> None:
     chances = np.array([1.0, 0, 0, 0, 0])
-    batch = next(strip_batches(frames_with_squares(), chances, 16, np.random.default_rng(0)))
+    batch = next(strip_batches(frames_with_squares(), chances, 16, np.random.default_rng(0), vary))
     columns = batch.cover[:, 0].any(axis=1).argmax(axis=1)
     assert set(columns.tolist()) == {18, 79}
     for image, column in zip(batch.images, columns, strict=True):
