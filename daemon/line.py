@@ -1,6 +1,6 @@
-"""The line: reads frames, has them inspected, delivers what was found, and keeps the account.
+"""The line: reads frames, has them inspected, and hands what was found to the outbox.
 
-One thread owns the consumer, the delivery and the account. It never waits for one thing while another is due: with
+One thread owns the consumer and the outbox. It never waits for one thing while another is due: with
 frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and a commit is the only call that
 may take longer, which the frames in the pipeline bridge.
 """
@@ -13,20 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from kafka import TopicPartition
 from kafka import errors as kafka_errors
 
 from daemon.accounting import Account
-from daemon.deadletters import dead_letter
-from daemon.delivery import CommitPostponed, Delivery, DeliveryAborted
-from daemon.errors import FencedError, UncommittedError
-from daemon.frames import Frame, FrameMeta
-from daemon.kafka import diagnose
+from daemon.delivery import CommitPostponed, DeliveryAborted, failure
+from daemon.errors import UncommittedError
+from daemon.frames import Frame
 from daemon.metrics import Metrics
-from daemon.pending import Pending
-from daemon.pipeline import Finished, Pipeline, Rejection
+from daemon.outbox import Outbox
+from daemon.pipeline import Finished, Pipeline
+from daemon.recovery import Backoff
 from daemon.source import FrameSource
-from engines.results import Inspection
 
 log = structlog.get_logger(__name__)
 
@@ -62,22 +59,6 @@ joined would postpone them for ever; joining anew ends that."""
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
 
-EncodeEvent = Callable[[FrameMeta, Inspection, int], tuple[bytes, list[tuple[str, bytes]]]]
-"""Value and headers of the event of a frame, its inspection and the time of it (ms since 1970, UTC)."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinePolicy:
-    """What the line is told by the configuration. Times are in seconds."""
-
-    events_topic: str
-    dead_topic: str
-    publish_all: bool
-    publish_delay_s: float
-    commit_interval_s: float
-    commit_max_frames: int
-    max_message_bytes: int
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -94,27 +75,25 @@ class Line:
         self,
         source_of: Callable[[Callable[[], None], Callable[[], None]], FrameSource],
         pipeline: Pipeline,
-        delivery: Delivery,
-        encode_event: EncodeEvent,
-        policy: LinePolicy,
+        outbox: Outbox,
         metrics: Metrics,
+        *,
+        instance: str,
     ) -> None:
-        """``source_of`` makes the source from what to do before partitions move and after they were lost."""
+        """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
+        is this one's name, for the message that says another one has taken it."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
-        self._delivery = delivery
-        self._encode_event = encode_event
-        self._policy = policy
+        self._outbox = outbox
         self._metrics = metrics
-        self.account = Account()
-        self.commits = 0
+        self._instance = instance
+        self._backoff = Backoff()
         self.aborts = 0
         self.lag: dict[int, int] = {}
         self.span = Span()
         self._began: tuple[float, float] | None = None
         self._lag_at = 0.0
         self._stop = threading.Event()
-        self._pending = Pending()
         self._not_before = 0.0
         self._postponed_at: float | None = None
         self._more_at_hand = False
@@ -122,6 +101,7 @@ class Line:
         self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
+        self._failure: Exception | None = None
         self._waiting_for: str | None = "the line has not started"
 
     # ------------------------------------------------------------------ seen from other threads
@@ -131,9 +111,19 @@ class Line:
         self._stop.set()
 
     @property
+    def account(self) -> Account:
+        """What has become of the frames taken; other threads take snapshots."""
+        return self._outbox.account
+
+    @property
+    def commits(self) -> int:
+        """How often results were committed."""
+        return self._outbox.commits
+
+    @property
     def in_flight(self) -> int:
         """Frames taken whose verdicts are not committed yet."""
-        return self._pipeline.in_flight + self._pending.tally.frames
+        return self._pipeline.in_flight + self._outbox.frames
 
     @property
     def rebalances(self) -> int:
@@ -156,9 +146,8 @@ class Line:
 
         Raises FencedError, BrokerError, UncommittedError, and what ended the pipeline.
         """
-        self._start_over(first=True)
-        self._source.open()
         try:
+            self._reopen(self._source.open)
             while not self._stop.is_set() and not self._idle(until_idle_s):
                 self._guarded(self._step)
             self._waiting_for = "the line is draining"
@@ -169,35 +158,18 @@ class Line:
         if not self.account.balances(0):
             raise UncommittedError(f"the account does not add up: {self.account}")
 
-    def _guarded(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except DeliveryAborted as aborted:
-            log.warning("starting over from the committed offsets", reason=str(aborted))
-            self._start_over()
-        except kafka_errors.FencedInstanceIdError as error:
-            raise FencedError(
-                "another instance has joined the group under this name: give each instance its own kafka.instance"
-            ) from error
-        except kafka_errors.AuthorizationError as error:
-            raise diagnose.explain(error) from error
-        except kafka_errors.KafkaError as error:
-            log.warning("starting over after an error of the client", error=f"{type(error).__name__}: {error}")
-            self._start_over()
-
     def _step(self) -> None:
-        if self._abort_due is not None:
-            raise DeliveryAborted(self._abort_due)
+        self._raise_what_is_due()
         full = self._pipeline.room < MAX_TAKE
         if full or (self._pipeline.in_flight and not self._more_at_hand):
-            self._hand_on(self._pipeline.take(self._until_due(MEMBERSHIP_S if full else RESULTS_S)))
+            self._deliver(self._pipeline.take(self._until_due(MEMBERSHIP_S if full else RESULTS_S)))
         if self._pipeline.room >= MAX_TAKE:
             longest_s = POLL_BUSY_S if self._pipeline.in_flight else POLL_IDLE_S
             polled = self._source.poll(self._until_due(longest_s), MAX_TAKE)
             self._more_at_hand = len(polled) == MAX_TAKE
-            self._take_in(polled)
+            self._take(polled)
         elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
-            self._take_in(self._source.keep_membership())
+            self._take(self._source.keep_membership())
         self._commit_if_due()
         if self._last_poll_at - self._lag_at > LAG_S:
             self._lag_at = self._last_poll_at
@@ -205,8 +177,8 @@ class Line:
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
-        self._hand_on(self._pipeline.take(POSTPONE_S))
-        self._take_in(self._source.keep_membership())
+        self._deliver(self._pipeline.take(POSTPONE_S))
+        self._take(self._source.keep_membership())
         if not self._pipeline.in_flight and time.monotonic() >= self._not_before:
             self._commit()
 
@@ -218,7 +190,7 @@ class Line:
             self._last_frame_at = time.monotonic()
         return time.monotonic() - self._last_frame_at > until_idle_s
 
-    def _take_in(self, polled: list[tuple[Frame, int]]) -> None:
+    def _take(self, polled: list[tuple[Frame, int]]) -> None:
         self._last_poll_at = time.monotonic()
         if polled:
             self._last_frame_at = self._last_poll_at
@@ -233,72 +205,21 @@ class Line:
                     self._metrics.malformed_headers.inc(len(frame.meta.malformed))
             self._backlog |= self._behind
 
-    def _hand_on(self, finished: list[Finished]) -> None:
-        """Send what finished frames cause, in their order; frames that are no longer ours are returned."""
-        for done, item in enumerate(finished):
-            meta = item.frame.meta
-            partition = TopicPartition(meta.topic, meta.partition)
-            if not self._source.owns(partition, item.epoch):
-                self.account.returned += 1
-                continue
-            try:
-                self._deliver(item)
-            except BaseException:
-                # This one is in the tally; those behind it have left the pipeline and are nowhere else.
-                self.account.returned += len(finished) - done - 1
-                raise
-            self._pending.finish(partition, meta.offset, meta.timestamp_ms)
-
-    def _deliver(self, item: Finished) -> None:
-        # The tally counts the frame before it is sent: whatever fails from here on returns it.
-        if isinstance(item.outcome, Rejection):
-            self._bury(item, item.outcome)
-        else:
-            self._publish(item, item.outcome)
-
-    def _bury(self, item: Finished, rejection: Rejection) -> None:
-        letter = dead_letter(item.frame, rejection, self._policy.max_message_bytes)
-        self._pending.tally.dead[rejection.reason] += 1
-        self._send(self._policy.dead_topic, letter.key, letter.value, letter.headers)
-
-    def _publish(self, item: Finished, inspection: Inspection) -> None:
-        if inspection.defects:
-            self._pending.tally.defective += 1
-        else:
-            self._pending.tally.clean += 1
-        if inspection.defects or self._policy.publish_all:
-            meta = item.frame.meta
-            value, headers = self._encode_event(meta, inspection, item.inspected_at_ms)
-            self._send(self._policy.events_topic, meta.camera.encode(), value, headers)
-
-    def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        self._delivery.send(topic, key, value, headers)
-        self._pending.sent(len(value))
-
     # ------------------------------------------------------------------ commits
 
     def _due_in(self) -> float:
-        """Seconds until the next commit is due; infinite where nothing waits for one.
-
-        A backlog that is worked off is committed at once: its last frames have nothing to share a commit with.
-        """
-        policy = self._policy
+        """Seconds until the next commit is due; infinite where nothing waits for one."""
         worked_off = self._backlog and not self._pipeline.in_flight and not self._more_at_hand
-        due = self._pending.due_at(
-            interval_s=0.0 if worked_off else policy.commit_interval_s,
-            publish_delay_s=policy.commit_interval_s if self._behind else policy.publish_delay_s,
-            max_frames=policy.commit_max_frames,
-        )
+        due = self._outbox.due_at(behind=self._behind, worked_off=worked_off)
         return max(0.0, max(due, self._not_before) - time.monotonic())
 
     @property
     def _behind(self) -> bool:
-        """Whether frames come faster than they are inspected.
-
-        An event that waited behind half a pipeline of frames is not worth a commit of its own: on two cores one costs
-        this process and its broker as much as inspecting two frames. It waits for the next one as clean frames do.
-        """
+        """Whether frames come faster than they are inspected."""
         return self._pipeline.in_flight >= self._pipeline.capacity // 2
+
+    def _deliver(self, finished: list[Finished]) -> None:
+        self._outbox.deliver(finished, self._source.owns)
 
     def _until_due(self, longest_s: float) -> float:
         return min(longest_s, self._due_in())
@@ -308,25 +229,18 @@ class Line:
             self._commit()
 
     def _commit(self) -> None:
-        if self._abort_due is not None:
-            raise DeliveryAborted(self._abort_due)
-        if not self._pending.offsets:
-            return
-        started = time.perf_counter()
+        self._raise_what_is_due()
         try:
-            self._delivery.commit(self._pending.offsets)
+            committed = self._outbox.commit()
         except CommitPostponed as postponed:
             self._wait_for_rebalance(postponed)
             return
-        self._metrics.commit_seconds.observe(time.perf_counter() - started)
-        now_ms = time.time_ns() // 1_000_000
-        for appended_ms in self._pending.appended_ms:
-            self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
-        self.account.commit(self._pending.tally)
-        self.commits += 1
+        if not committed:
+            return
+        self._backoff.succeeded()
         if self._began is not None:
             self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
-        self._clear()
+        self._settled()
 
     def _wait_for_rebalance(self, postponed: CommitPostponed) -> None:
         """Try again after a few polls; join the group anew where the rebalance does not come to an end."""
@@ -338,55 +252,82 @@ class Line:
             self._source.rejoin()
             raise DeliveryAborted(f"the group did not take a commit for {REJOIN_S:.0f} s: {postponed}")
 
-    def _clear(self) -> None:
-        self._pending = Pending()
+    def _settled(self) -> None:
         self._postponed_at = None
         self._backlog &= self._pipeline.in_flight > 0
 
-    def _start_over(self, *, first: bool = False) -> None:
-        """Give up what is not committed, and read again from the committed offsets.
+    # ------------------------------------------------------------------ starting over
 
-        Waits for a broker that does not answer; a refusal ends the line.
-        """
-        if not first:
-            self.aborts += 1
-        self.account.returned += self._pending.tally.frames
-        self._clear()
+    def _raise_what_is_due(self) -> None:
+        """Raise what a rebalance left to be raised here: the client would make another error of it."""
+        if self._failure is not None:
+            raise self._failure
+        if self._abort_due is not None:
+            raise DeliveryAborted(self._abort_due)
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except DeliveryAborted as aborted:
+            self._start_over(str(aborted))
+        except kafka_errors.KafkaError as error:
+            meaning = failure(error, self._instance)
+            if not isinstance(meaning, DeliveryAborted):
+                raise meaning from error
+            self._start_over(str(meaning))
+
+    def _start_over(self, reason: str) -> None:
+        """Give up what is not committed, and read again from the committed offsets."""
+        self.aborts += 1
+        self._outbox.give_up()
+        self._settled()
         self._abort_due = None
+        wait_s = self._backoff.failed()
+        log.warning("starting over from the committed offsets", reason=reason, wait_s=wait_s)
+        self._waiting_for = f"starting over: {reason}"
+        self._stop.wait(wait_s)
+        self._reopen(self._source.start_over)
+
+    def _reopen(self, then: Callable[[], None]) -> None:
+        """Get the delivery ready, then do the rest; waits for a broker that does not answer."""
         while True:
             try:
-                self._delivery.abort()
-                self._delivery.open()
-                if not first:
-                    self._source.start_over()
-            except kafka_errors.AuthorizationError as error:
-                raise diagnose.explain(error) from error
+                self._outbox.reopen()
+                then()
             except kafka_errors.KafkaError as error:
+                meaning = failure(error, self._instance)
+                if not isinstance(meaning, DeliveryAborted):
+                    raise meaning from error
                 self._waiting_for = f"the broker does not answer ({type(error).__name__})"
-                log.warning("waiting for the broker", error=f"{type(error).__name__}: {error}")
+                log.warning("waiting for the broker", error=str(meaning))
                 if self._stop.wait(RETRY_S):
-                    raise UncommittedError(
-                        "stopped while the broker did not answer, frames stay uncommitted"
-                    ) from error
+                    if self.in_flight:
+                        raise UncommittedError(
+                            "stopped while the broker did not answer, frames stay uncommitted"
+                        ) from error
+                    return
             else:
                 self._waiting_for = None
+                # Nobody looked for frames meanwhile: the line was not idle.
+                self._last_frame_at = time.monotonic()
                 return
 
     # ------------------------------------------------------------------ called by the source inside its poll
 
     def _before_move(self) -> None:
         """Finish what was read from partitions that are about to move, and commit it, within a short time."""
-        if not self._delivery.commits_while_moving:
+        if not self._outbox.commits_while_moving:
             self._abort_due = "partitions move"
             return
         deadline = time.monotonic() + MOVE_S
         try:
             while self._pipeline.in_flight and (left := deadline - time.monotonic()) > 0:
-                self._hand_on(self._pipeline.take(left))
+                self._deliver(self._pipeline.take(left))
             self._commit()
         except DeliveryAborted as aborted:
-            # The client swallows what its callbacks raise; the loop raises it again.
             self._abort_due = str(aborted)
+        except Exception as error:  # noqa: BLE001 - the loop raises it: the client would wrap it beyond recognition
+            self._failure = error
 
     def _after_loss(self) -> None:
         self._abort_due = "the group gave this instance's partitions away"

@@ -23,11 +23,12 @@ from daemon.frames import FrameMeta
 from daemon.http import ProbeServer
 from daemon.inspector import open_inspector, open_pipeline
 from daemon.kafka import clients, diagnose
-from daemon.line import EncodeEvent, Line, LinePolicy
+from daemon.line import Line
 from daemon.metrics import LineFigures, Metrics
+from daemon.outbox import EncodeEvent, Outbox, OutboxPolicy
 from daemon.pipeline import Pipeline
 from daemon.settings import Settings
-from daemon.source import FrameSource
+from daemon.source import CLOSE_TIMEOUT_MS, FrameSource
 from engines.cascade import Cascade
 from engines.results import Inspection
 
@@ -55,6 +56,8 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         consumer = _connect(settings, life)
         if consumer is None:
             return Account()
+        # The line closes it as well, before it gives up its partitions; a second time does nothing.
+        resources.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
         pipeline = resources.enter_context(open_pipeline(settings, cascade, _Timings(metrics)))
         delivery = _delivery(settings, consumer)
         resources.callback(delivery.close)
@@ -180,7 +183,7 @@ def _line(
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
         return FrameSource(consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss)
 
-    policy = LinePolicy(
+    policy = OutboxPolicy(
         events_topic=kafka.topics.events,
         dead_topic=kafka.topics.dead,
         publish_all=settings.events.publish == "all",
@@ -189,7 +192,8 @@ def _line(
         commit_max_frames=kafka.commit_max_frames,
         max_message_bytes=kafka.max_message_bytes,
     )
-    return Line(source_of, pipeline, delivery, _event_encoder(settings, cascade, consumer), policy, metrics)
+    outbox = Outbox(delivery, _event_encoder(settings, cascade, consumer), policy, metrics)
+    return Line(source_of, pipeline, outbox, metrics, instance=kafka.instance)
 
 
 def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer) -> EncodeEvent:

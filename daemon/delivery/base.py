@@ -20,6 +20,18 @@ Offsets = Mapping[TopicPartition, int]
 """Per input partition, the offset of the next frame to read: one past the last whose result is being delivered."""
 
 
+REFUSALS = (
+    kafka_errors.AuthorizationError,
+    kafka_errors.GroupMaxSizeReachedError,
+    kafka_errors.IncompatibleBrokerVersion,
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.InvalidTransactionTimeoutError,
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.UnsupportedVersionError,
+)
+"""What the broker goes on refusing until somebody changes a right or a setting."""
+
 DISPOSE_S = 5.0
 """Longest wait for a producer's thread to end."""
 
@@ -42,7 +54,7 @@ def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
             f"another instance has taken the name {name!r}, or this one stood still for longer than "
             "kafka.transaction_timeout_ms: give each instance its own kafka.instance"
         )
-    if isinstance(error, kafka_errors.AuthorizationError):
+    if isinstance(error, REFUSALS):
         return diagnose.explain(error)
     if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
         return BrokerError(

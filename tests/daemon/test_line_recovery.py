@@ -1,0 +1,142 @@
+"""What a line does when its broker fails it: start over, wait, or say why it cannot go on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from kafka import errors as kafka_errors
+
+from daemon.delivery import CommitPostponed, DeliveryAborted
+from daemon.errors import BrokerError, FencedError
+from daemon.frames import Frame
+from daemon.recovery import LONGEST_S, Backoff
+from tests.support.line_doubles import DEFECTIVE, PATIENCE_S, Inspector, Recorder, Source, line_among
+
+
+class FailingSource(Source):
+    """Raises what it is given, one for each poll, before it hands over frames."""
+
+    def __init__(self, frames: int, errors: list[Exception]) -> None:
+        super().__init__(frames)
+        self.errors = errors
+        self.polled_at: list[float] = []
+
+    def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
+        self.polled_at.append(time.monotonic())
+        if self.errors:
+            raise self.errors.pop(0)
+        return super().poll(timeout_s, max_frames)
+
+
+class FailingDelivery(Recorder):
+    """Raises what it is given, one for each commit or opening, before it does its work."""
+
+    def __init__(self, commits: list[Exception] | None = None, openings: list[Exception] | None = None) -> None:
+        super().__init__()
+        self.failing_commits, self.failing_openings = commits or [], openings or []
+
+    def open(self) -> None:
+        if self.failing_openings:
+            raise self.failing_openings.pop(0)
+
+    def commit(self, offsets: Any) -> None:
+        if self.failing_commits:
+            raise self.failing_commits.pop(0)
+        super().commit(offsets)
+
+
+def going() -> Inspector:
+    inspector = Inspector(DEFECTIVE)
+    inspector.go.set()
+    return inspector
+
+
+def test_waits_between_failures_grow_and_end_with_a_success() -> None:
+    backoff = Backoff()
+    waits = [backoff.failed() for _ in range(9)]
+    assert waits[:5] == [0.0, 1.0, 2.0, 4.0, 8.0]
+    assert max(waits) == waits[-1] == LONGEST_S
+    backoff.succeeded()
+    assert backoff.failed() == 0.0
+
+
+@pytest.mark.timeout(30)
+def test_an_error_that_lasts_is_not_tried_again_at_once() -> None:
+    source = FailingSource(1, [kafka_errors.CorruptRecordError("bad")] * 2)
+    delivery = Recorder()
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.2)
+    assert line.aborts == 2
+    assert source.starts_over == 2
+    assert source.polled_at[2] - source.polled_at[1] > 0.9
+    assert line.account.defective == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_commit_that_is_aborted_returns_its_frames() -> None:
+    source, delivery = Source(1), FailingDelivery(commits=[DeliveryAborted("illegal generation")])
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.2)
+    assert (line.account.taken, line.account.returned, line.account.defective) == (1, 1, 0)
+    assert source.starts_over == 1
+
+
+@pytest.mark.timeout(30)
+def test_a_commit_that_is_postponed_is_made_a_little_later() -> None:
+    source, delivery = Source(1), FailingDelivery(commits=[CommitPostponed("rebalance")])
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.2)
+    assert (line.account.returned, line.account.defective, line.aborts) == (0, 1, 0)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("error", "meaning"),
+    [
+        (kafka_errors.FencedInstanceIdError(), FencedError),
+        (kafka_errors.TopicAuthorizationFailedError(), BrokerError),
+        (kafka_errors.InvalidSessionTimeoutError(), BrokerError),
+    ],
+)
+def test_what_waiting_does_not_mend_ends_the_line(error: Exception, meaning: type[Exception]) -> None:
+    source = FailingSource(0, [error])
+    with line_among(source, Recorder(), going()) as line, pytest.raises(meaning):
+        line.run()
+    assert source.closed
+
+
+@pytest.mark.timeout(30)
+def test_fencing_while_partitions_move_ends_the_line_and_fences_nobody() -> None:
+    class Moving(Source):
+        """Partitions move in its second poll, and its client makes another error of what the callback raises."""
+
+        def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
+            if self.polls == 1:
+                self.before_move()
+                self.polls += 1
+                return []
+            return super().poll(timeout_s, max_frames)
+
+    source, delivery = Moving(1), FailingDelivery(commits=[FencedError("another instance")])
+    with line_among(source, delivery, going()) as line, pytest.raises(FencedError):
+        line.run()
+    assert source.starts_over == 0
+
+
+@pytest.mark.timeout(30)
+def test_a_stop_while_the_broker_is_away_at_start_ends_in_order() -> None:
+    source, delivery = Source(0), FailingDelivery(openings=[kafka_errors.KafkaTimeoutError("away")] * 100)
+    with line_among(source, delivery, going()) as line:
+        thread = threading.Thread(target=line.run, name="line")
+        thread.start()
+        while line.readiness()[1] == "the line has not started":
+            time.sleep(0.001)
+        assert line.readiness() == (False, "the broker does not answer (KafkaTimeoutError)")
+        line.stop()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert source.closed
+    assert line.account.balances(0)
