@@ -152,6 +152,10 @@ def load_definition(folder: Path) -> CascadeDefinition:
     path = folder / DEFINITION_FILE
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path}: there is no cascade: name its folder with --set cascade=FOLDER, or a configuration with --config"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot read the cascade's definition: {error.strerror}") from None
     except UnicodeDecodeError:

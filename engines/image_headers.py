@@ -21,6 +21,11 @@ MAX_BLOCKS: Final = 4096
 """Segments, chunks or directory entries that are looked at before a file counts as undecodable. A camera's image has a
 few dozen; the limit keeps a hostile one from costing more than a few milliseconds."""
 
+MAX_SCANS: Final = 100
+"""Scans of a JPEG. Encoders make ten or so of a progressive one, but the format sets no limit, each costs a pass over
+the whole picture, and an empty one takes a dozen bytes: a file of a few megabytes would keep a decoder busy for
+minutes."""
+
 _JPEG_MARKER: Final = re.compile(rb"\xff([^\x00\xff])")
 # Start of frame: C0-CF without C4 (Huffman tables), C8 (reserved) and CC (arithmetic conditioning).
 _JPEG_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -37,8 +42,9 @@ _TIFF_COMPRESSION: Final = 259
 _TIFF_COMPRESSIONS: Final = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate (both numbers) and PackBits: what the decoder knows. Of any other it may make a black picture
 without an error, and black counts as clean steel."""
-_TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q"}
-"""The unsigned integer types of a TIFF field: byte, short, long and BigTIFF's long8."""
+_TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q", 6: "b", 8: "h", 9: "i", 17: "q"}
+"""The integer types of a TIFF field: byte, short, long and BigTIFF's long8, and the same with a sign. A size with a sign
+is against the specification, and decoders take it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def check_complete(value: bytes, header: ImageHeader) -> None:
     """Refuse a file whose end is missing, without decoding it.
 
     ``header`` is :func:`read_header`'s of the same bytes. Raises :class:`FrameRejectedError` with ``truncated``, or
-    ``undecodable`` where a PNG's own checksums disagree.
+    ``undecodable`` where a PNG's own checksums disagree, it has too many chunks, or a JPEG too many scans.
     """
     try:
         if header.format == "jpeg":
@@ -128,6 +134,10 @@ def _jpeg_ends(value: bytes) -> bool:
     # The end marker cannot occur inside entropy-coded data, but it does inside an embedded thumbnail: look after the
     # header. Bytes behind it (padding, a trailer) do no harm.
     _, after = _read_jpeg(value)
+    # Nor can the marker of a scan. One within a later segment's data is counted as well, which does no harm either.
+    scans = value.count(b"\xff\xda", after)
+    if scans > MAX_SCANS:
+        raise FrameRejectedError("undecodable", f"the JPEG has {scans} scans, but at most {MAX_SCANS} are allowed")
     return value.rfind(b"\xff\xd9", after) >= 0
 
 
@@ -210,7 +220,11 @@ def _tiff_ends(value: bytes) -> bool:
 
 
 def _tiff_fields(value: bytes) -> dict[int, tuple[int, ...]]:
-    """The unsigned integer fields of the first directory (the first page), each with at most ``MAX_BLOCKS`` numbers."""
+    """The integer fields of the first directory (the first page), each with at most ``MAX_BLOCKS`` numbers.
+
+    Of a repeated tag the first entry counts, as it does for libtiff: otherwise a small size behind a huge one would
+    hide it. An entry that cannot be read has no numbers.
+    """
     order = "<" if value[:1] == b"I" else ">"
     big = b"+" in value[2:4]
     (start,) = struct.unpack_from(order + ("Q" if big else "I"), value, 8 if big else 4)
@@ -222,8 +236,11 @@ def _tiff_fields(value: bytes) -> dict[int, tuple[int, ...]]:
         raise FrameRejectedError("undecodable", f"the TIFF's directory has {count} entries")
     for entry in range(first, first + count * step, step):
         tag, kind, numbers = struct.unpack_from(order + head, value, entry)
+        if tag in fields:
+            continue
         code = _TIFF_TYPES.get(kind)
         if code is None or not numbers:
+            fields[tag] = ()
             continue
         at = entry + struct.calcsize(order + head)
         if numbers * struct.calcsize(order + code) > room:

@@ -103,11 +103,14 @@ class ApacheKafka:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_S
-        while self._times_started() <= started_before:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise BrokerUnreachableError(f"Apache Kafka did not start on {self.bootstrap}: see {self._log}")
-            time.sleep(LOOK_S)
+        try:
+            while self._times_started() <= started_before:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise BrokerUnreachableError(f"Apache Kafka did not start on {self.bootstrap}: see {self._log}")
+                time.sleep(LOOK_S)
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the broker in order."""

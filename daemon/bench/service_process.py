@@ -34,14 +34,14 @@ KEPT_LINES = 20
 class ServiceProcess:
     """``millwatch run`` with these arguments; a context manager that ends it.
 
-    Its log is read as JSON, so the arguments must not set another format.
+    Its log is read as JSON, whatever the arguments say of it.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
         # The same code as this process runs, wherever it was started: -P keeps the working folder out of it.
-        command = [sys.executable, "-P", "-m", "daemon", "run", "--set", "log.format=json", "--set", "log.level=info"]
+        command = [sys.executable, "-P", "-m", "daemon", "run"]
         paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._command = [*command, *arguments]
+        self._command = [*command, *arguments, "--set", "log.format=json", "--set", "log.level=info"]
         self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []

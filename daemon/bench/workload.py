@@ -38,10 +38,11 @@ def read_workload(recording: Path, truth: Path, defect_rate: float) -> Workload:
 
     Raises :class:`UsageError` where a file cannot be read, or the recording has none of the frames that are asked for.
     """
+    recorded = list(read_recording(recording))
     table = read_truth(truth)
     clean: list[RecordedFrame] = []
     defective: list[RecordedFrame] = []
-    for frame in read_recording(recording):
+    for frame in recorded:
         (defective if table.classes(frame.header("frame-id")) else clean).append(frame)
     for kind, frames, wanted in (("defective", defective, defect_rate > 0), ("clean", clean, defect_rate < 1)):
         if wanted and not frames:

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_one_line_with_file_and_key(folder: Path, values: dict[
 
 
 def test_files_that_are_no_definition(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read the cascade's definition"):
+    with pytest.raises(UsageError, match="there is no cascade: name its folder"):
         load_definition(tmp_path / "missing")
     for content, message in ((b"- a\n", "a mapping"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "UTF-8")):
         (folder / "cascade.yaml").write_bytes(content)

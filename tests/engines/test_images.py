@@ -55,6 +55,12 @@ def reason(value: bytes, limits: ImageLimits = LIMITS, **options: object) -> str
     return caught.value.reason
 
 
+def detail(value: bytes) -> str:
+    with pytest.raises(FrameRejectedError) as caught:
+        decode(value, limits=LIMITS)
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("value", SOUND.values(), ids=SOUND.keys())
 def test_legitimate_images_become_grey(value: bytes) -> None:
     frame = decode(value, limits=LIMITS)
@@ -158,6 +164,39 @@ def tiled_bomb() -> bytes:
     entries = [(256, 160), (257, 64), (258, 8), (277, 1), (322, 65_520), (323, 65_520)]
     fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + bytes(600)
+
+
+def tiff_of(*entries: tuple[int, int, int]) -> bytes:
+    """A TIFF of one directory with entries (tag, type, number), and zeros behind it."""
+    fields = b"".join(struct.pack("<HHII", tag, kind, 1, number) for tag, kind, number in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + bytes(600)
+
+
+@pytest.mark.parametrize("kind", [4, 9], ids=["unsigned", "signed"])
+def test_a_small_size_behind_a_huge_one_does_not_hide_it(kind: int) -> None:
+    """The decoder goes by the first entry of a tag and takes numbers with a sign, too."""
+    size = ((256, kind, 30_000), (257, kind, 30_000), (256, 4, 160), (257, 4, 64))
+    assert read_header(tiff_of(*size)) == ImageHeader("tiff", 30_000, 30_000, 1, 1)
+    assert reason(tiff_of(*size)) == "wrong-size"
+    tiles = ((256, 4, 160), (257, 4, 64), (322, kind, 65_520), (323, kind, 65_520), (322, 4, 16), (323, 4, 16))
+    assert "tiles of 65520x65520" in detail(tiff_of(*tiles))
+    # A size that is no whole number (type 5, a fraction) is none, whatever follows.
+    assert reason(tiff_of((256, 5, 8), (256, 4, 160), (257, 4, 64))) == "undecodable"
+
+
+def many_scans(count: int) -> bytes:
+    """A progressive JPEG whose first scan is there ``count`` times more."""
+    value = SOUND["progressive jpeg"]
+    start = value.index(b"\xff\xda")
+    end = next(at for at in range(start + 10, len(value)) if value[at] == 0xFF and value[at + 1])
+    return value[:-2] + value[start:end] * count + b"\xff\xd9"
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
+    """Its bytes are few and its pixels are allowed; what it costs is time."""
+    assert decode(many_scans(50), limits=LIMITS).shape == (64, 160)
+    assert "100 are allowed" in detail(many_scans(100))
+    assert reason(many_scans(100)) == "undecodable"
 
 
 def test_reasons() -> None:
