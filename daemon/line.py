@@ -271,6 +271,8 @@ class Line:
         except DeliveryAborted as aborted:
             self._start_over(str(aborted))
         except kafka_errors.KafkaError as error:
+            if self._failure is not None:
+                raise self._failure from error
             meaning = failure(error, self._instance)
             if not isinstance(meaning, DeliveryAborted):
                 raise meaning from error

@@ -43,8 +43,8 @@ _TIFF_COMPRESSIONS: Final = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate (both numbers) and PackBits: what the decoder knows. Of any other it may make a black picture
 without an error, and black counts as clean steel."""
 _TIFF_TYPES: Final = {1: "B", 3: "H", 4: "I", 16: "Q", 6: "b", 8: "h", 9: "i", 17: "q"}
-"""The integer types of a TIFF field: byte, short, long and BigTIFF's long8, and the same with a sign. A size with a sign
-is against the specification, and decoders take it all the same."""
+"""The integer types of a TIFF field: byte, short, long and BigTIFF's long8, and the same with a sign. A size with a
+sign is against the specification, and decoders take it all the same."""
 
 
 @dataclass(frozen=True, slots=True)

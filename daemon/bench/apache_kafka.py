@@ -102,15 +102,19 @@ class ApacheKafka:
                 # A session of its own: Ctrl-C in a terminal is for us, who then end the broker in order.
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_S
         try:
-            while self._times_started() <= started_before:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise BrokerUnreachableError(f"Apache Kafka did not start on {self.bootstrap}: see {self._log}")
-                time.sleep(LOOK_S)
+            self._wait_for_start(self._process, started_before)
         except BaseException:
+            # Ctrl-C, too: the broker has a session of its own and would run on.
             self.stop()
             raise
+
+    def _wait_for_start(self, process: subprocess.Popen[bytes], started_before: int) -> None:
+        deadline = time.monotonic() + START_S
+        while self._times_started() <= started_before:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BrokerUnreachableError(f"Apache Kafka did not start on {self.bootstrap}: see {self._log}")
+            time.sleep(LOOK_S)
 
     def stop(self) -> None:
         """End the broker in order."""
