@@ -23,6 +23,10 @@ log = structlog.get_logger(__name__)
 MAX_PARTITION_FETCH_BYTES = 8 * 1024 * 1024
 """The client's default of 1 MiB holds six frames of 150 KB, and each fetch is a round trip."""
 
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+"""Of all partitions together, before they are read: with the client's default of 50 MiB a backlog takes 60 MB more
+memory, and the service's grows with the backlog's age."""
+
 MAX_POLL_RECORDS = 32
 """The client's default of 500 would be 75 MB of frames in one poll."""
 
@@ -68,6 +72,7 @@ def consumer(settings: Settings) -> KafkaConsumer:
         auto_offset_reset=kafka.start,
         enable_auto_commit=False,
         isolation_level="read_committed",
+        fetch_max_bytes=MAX_FETCH_BYTES,
         max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         max_poll_records=MAX_POLL_RECORDS,
         session_timeout_ms=kafka.session_timeout_ms,
