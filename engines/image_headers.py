@@ -90,7 +90,8 @@ def check_complete(value: bytes, header: ImageHeader) -> None:
     """Refuse a file whose end is missing, without decoding it.
 
     ``header`` is :func:`read_header`'s of the same bytes. Raises :class:`FrameRejectedError` with ``truncated``, or
-    ``undecodable`` where a PNG's own checksums disagree, it has too many chunks, or a JPEG too many scans.
+    ``undecodable`` where a PNG's own checksums disagree, it has no image data or too many chunks, or a
+    JPEG has too many scans.
     """
     try:
         if header.format == "jpeg":
@@ -150,14 +151,19 @@ def _read_png(value: bytes) -> ImageHeader:
 
 def _png_ends(value: bytes) -> bool:
     # Checksums are compared here because libpng would write its complaint to standard error, past every log setting.
-    position, view = len(_PNG_SIGNATURE), memoryview(value)
+    position, view, image = len(_PNG_SIGNATURE), memoryview(value), False
     for _ in range(MAX_BLOCKS):
         length, kind = struct.unpack_from(">I4s", value, position)
         end = position + 8 + length
         (checksum,) = struct.unpack_from(">I", value, end)
         if zlib.crc32(view[position + 4 : end]) != checksum:
             raise FrameRejectedError("undecodable", f"the PNG's checksum of chunk {kind!r} is wrong")
+        image = image or kind == b"IDAT"
         if kind == b"IEND":
+            if not image:
+                # In search of image data OpenCV would read on behind the end, where no checksum was compared, and
+                # make room for whatever length stands there: 256 MiB for 53 bytes.
+                raise FrameRejectedError("undecodable", "the PNG has no image data")
             return True
         position = end + 4
     raise FrameRejectedError("undecodable", f"the PNG has more than {MAX_BLOCKS} chunks")

@@ -199,6 +199,13 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded() -> None:
     assert reason(many_scans(100)) == "undecodable"
 
 
+def test_nothing_is_read_behind_the_end_of_a_png_without_image_data() -> None:
+    """The decoder would go on in search of it, and make room for the length of a chunk that is not there."""
+    header, end = SOUND["grey png"][:33], SOUND["grey png"][-12:]
+    assert "no image data" in detail(header + end + struct.pack(">I4s", 0x0FFFFFFF, b"IDAT"))
+    assert "no image data" in detail(header + end + SOUND["grey png"][33:])
+
+
 def test_reasons() -> None:
     jpeg, png = SOUND["grey jpeg"], SOUND["grey png"]
     assert reason(b"") == "empty"
