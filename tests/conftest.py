@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.support.apache_kafka import HOME_VARIABLE, ApacheKafka, home
+from daemon.apache_kafka import HOME_VARIABLE, ApacheKafka, home
 from tests.support.topics import Lane, new_lane
 
 # A busy machine is no defect: examples have no deadline, the whole test has pytest's.

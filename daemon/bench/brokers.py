@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from daemon.bench.apache_kafka import ApacheKafka, home
+from daemon.apache_kafka import ApacheKafka, home
 from daemon.embedded_broker import EmbeddedBroker
 
 BrokerKind = Literal["auto", "apache", "embedded"]

@@ -197,8 +197,8 @@ def test_a_stop_finishes_what_is_in_hand_and_commits_it(
 
 def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(built: list[str], tmp_path: Path) -> None:
     from daemon import service
+    from daemon.embedded_broker import free_port
     from daemon.settings import load_settings
-    from tests.support.apache_kafka import free_port
 
     settings = load_settings(None, [*built, f"kafka.bootstrap=127.0.0.1:{free_port()}", "http.port=0"])
     life = service._Life()
