@@ -7,9 +7,11 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import yaml
 
@@ -18,7 +20,7 @@ from daemon.errors import UncommittedError
 from daemon.settings import Settings
 
 READY_S = 120.0
-"""How long engines may take to load."""
+"""How long the daemon may take until it takes frames: its engines may have to be loaded first."""
 
 DRAIN_S = 60.0
 """How long the daemon may take to finish the frames in hand after SIGTERM."""
@@ -26,6 +28,26 @@ DRAIN_S = 60.0
 PROBE_S = 0.1
 
 LOG_FILE = "daemon.log"
+
+
+def start_daemon(
+    arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes] | int
+) -> subprocess.Popen[bytes]:
+    """Start ``millwatch run`` with these arguments; all that it writes goes to ``output``, a file or a pipe.
+
+    It runs the same code as this process, wherever it is started, and has a session of its own: Ctrl-C in the terminal
+    is for us, who then end the daemon in order.
+    """
+    paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        # -P keeps the working folder out of what is imported.
+        [sys.executable, "-P", "-m", "daemon", "run", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,
+    )
 
 
 class DaemonProcess:
@@ -46,19 +68,8 @@ class DaemonProcess:
         self.config.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         # The file has all that the environment says, and what must differ from it.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLWATCH_")}
-        # The same code as this process runs, wherever it was started: -P keeps the working folder out of it.
-        paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [environment.get("PYTHONPATH")])]
-        environment["PYTHONPATH"] = os.pathsep.join(paths)
         with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C in the terminal is for us, who then end the daemon in order.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "daemon", "run", "--config", str(self.config)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
+            self._process = start_daemon(["--config", str(self.config)], environment, log)
         return self
 
     def __exit__(

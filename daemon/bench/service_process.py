@@ -5,24 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
-import daemon
 from daemon.bench.machine import resident_bytes
+from daemon.daemon_process import DRAIN_S, READY_S, start_daemon
 from engines.errors import MillwatchError
-
-START_S = 120.0
-"""How long the service may take until the group has given it partitions; engines may have to be opened first."""
-
-DRAIN_S = 60.0
-"""How long it may take from SIGTERM to its end."""
 
 SAMPLE_S = 0.25
 """Time between two looks at its memory."""
@@ -38,11 +30,8 @@ class ServiceProcess:
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        # The same code as this process runs, wherever it was started: -P keeps the working folder out of it.
-        command = [sys.executable, "-P", "-m", "daemon", "run"]
-        paths = [str(Path(daemon.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
-        self._command = [*command, *arguments, "--set", "log.format=json", "--set", "log.level=info"]
-        self._environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        # Of two values for a key the last one counts.
+        self._arguments = [*arguments, "--set", "log.format=json", "--set", "log.level=info"]
         self._process: subprocess.Popen[bytes] | None = None
         self._threads: list[threading.Thread] = []
         self._changed = threading.Condition()
@@ -52,16 +41,8 @@ class ServiceProcess:
         self.peak_resident_bytes = 0
 
     def __enter__(self) -> Self:
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env=self._environment,
-            start_new_session=True,
-        )
-        self._process = process
-        log = cast(IO[bytes], process.stderr)
+        self._process = process = start_daemon(self._arguments, os.environ, subprocess.PIPE)
+        log = cast(IO[bytes], process.stdout)
         self._threads = [
             threading.Thread(target=self._read_log, args=(log,), name="service-log", daemon=True),
             threading.Thread(target=self._watch_memory, args=(process.pid,), name="service-memory", daemon=True),
@@ -88,7 +69,7 @@ class ServiceProcess:
 
     def wait_until_reading(self) -> None:
         """Return when the group has given it its partitions."""
-        self._entry("partitions assigned", START_S)
+        self._entry("partitions assigned", READY_S)
 
     def stop(self) -> Mapping[str, Any]:
         """Ask it to drain and end, and wait for that; returns the account that it logs of its frames."""

@@ -35,7 +35,9 @@ def options(cascade: Path) -> Options:
 
 @pytest.mark.kafka
 def test_every_part_gives_its_figures(cascade: Path, options: Options, embedded_broker: str) -> None:
-    options = Options(None, (*options.overrides, f"kafka.bootstrap={embedded_broker}"))
+    # The bench reads the service's log, whatever its user has set for it.
+    quiet = ("log.level=error", "log.format=console")
+    options = Options(None, (*options.overrides, f"kafka.bootstrap={embedded_broker}", *quiet))
     workload = read_workload(cascade / "recording.parquet", cascade / "truth.csv", 0.5)
     result = run_bench(Plan(options, workload, FRAMES, rounds=1, broker=None, skip=[]), say=lambda _: None)
     assert result.cascade_fps is not None
