@@ -1,10 +1,10 @@
-"""Dead letters: the record of a frame that could not be inspected, with the reason in its headers."""
+"""Dead letters: the record of a frame that could not be inspected, with the reason in its headers, and back."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.frames import Frame
+from daemon.frames import Frame, camera_of, last_header
 from daemon.pipeline import Rejection
 
 REASON = "millwatch-reason"
@@ -26,6 +26,18 @@ class DeadLetter:
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFrame:
+    """What a record of the dead-letter topic tells of a frame. ``id`` is the frame's on the camera topic."""
+
+    id: str
+    frame: str | None
+    camera: str
+    reason: str
+    detail: str
+    size_bytes: int
 
 
 def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> DeadLetter:
@@ -51,6 +63,24 @@ def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> D
     if _size(key, value, own + added) > max_message_bytes:
         key = None
     return DeadLetter(key, value, own + added)
+
+
+def dead_frame(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> DeadFrame:
+    """What such a record tells, read back. Whatever else is on the topic tells that its reason is unknown."""
+
+    def text(name: str) -> str | None:
+        found = last_header(headers, name)
+        return None if found is None else found.decode(errors="replace")
+
+    omitted = text(VALUE_OMITTED)
+    return DeadFrame(
+        id=text(SOURCE) or "unknown",
+        frame=text("frame-id"),
+        camera=camera_of(key),
+        reason=text(REASON) or "unknown",
+        detail=text(DETAIL) or "",
+        size_bytes=int(omitted) if omitted and omitted.isdecimal() else len(value or b""),
+    )
 
 
 def _size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:

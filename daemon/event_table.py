@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from daemon.deadletters import DeadFrame
 from daemon.events import DefectEvent
 from daemon.pictures.palette import class_colour
-from daemon.verdicts import DeadFrame
 
 _COLUMNS = (("captured", 12), ("camera", 12), ("coil", 12), ("position", 11), ("frame", 20))
 

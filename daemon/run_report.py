@@ -16,7 +16,6 @@ from daemon.pictures.marks import event_marks, event_masks, truth_marks
 from daemon.pictures.overlay import Grey, draw
 from daemon.pictures.report import (
     PICTURE_TEXT_SHARE,
-    DeadLetter,
     FrameEntry,
     Report,
     class_rows,
@@ -98,10 +97,7 @@ class ReportBuilder:
             taken=facts.taken,
             clean=self._verdicts.clean,
             defective=self._verdicts.defective,
-            dead=[
-                DeadLetter(dead.id, dead.frame, dead.camera, dead.reason, dead.detail, dead.size_bytes)
-                for dead in self._verdicts.dead.values()
-            ],
+            dead=list(self._verdicts.dead.values()),
             duration_s=facts.duration_s,
             classes=class_rows(facts.names, inspected, counts),
             has_truth=self._truth is not None,

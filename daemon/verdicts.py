@@ -6,24 +6,12 @@ from dataclasses import dataclass, field
 
 from kafka import KafkaConsumer
 
+from daemon.deadletters import DeadFrame, dead_frame
 from daemon.events import DefectEvent
-from daemon.frames import camera_of, last_header
 from daemon.kafka.session import partitions_of
 from daemon.settings import Settings
 
 POLL_MS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class DeadFrame:
-    """A record of the dead-letter topic. ``id`` is the frame's on the camera topic."""
-
-    id: str
-    frame: str | None
-    camera: str
-    reason: str
-    detail: str
-    size_bytes: int
 
 
 @dataclass(slots=True)
@@ -68,7 +56,7 @@ class VerdictReader:
         dead: list[DeadFrame] = []
         for partition, records in self._consumer.poll(timeout_ms=POLL_MS).items():
             if partition.topic == self._dead_topic:
-                dead += [_dead_frame(record.key, record.value, tuple(record.headers)) for record in records]
+                dead += [dead_frame(record.key, record.value, tuple(record.headers)) for record in records]
             else:
                 events += [DefectEvent.model_validate_json(record.value) for record in records]
         for event in events:
@@ -82,19 +70,3 @@ class VerdictReader:
     def _once(self, frame_id: str) -> None:
         if frame_id in self.verdicts.events or frame_id in self.verdicts.dead:
             self.verdicts.repeated.append(frame_id)
-
-
-def _dead_frame(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> DeadFrame:
-    def text(name: str) -> str | None:
-        found = last_header(headers, name)
-        return None if found is None else found.decode(errors="replace")
-
-    omitted = text("millwatch-value-omitted")
-    return DeadFrame(
-        id=text("millwatch-source") or "unknown",
-        frame=text("frame-id"),
-        camera=camera_of(key),
-        reason=text("millwatch-reason") or "unknown",
-        detail=text("millwatch-detail") or "",
-        size_bytes=int(omitted) if omitted and omitted.isdecimal() else len(value or b""),
-    )

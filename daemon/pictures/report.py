@@ -18,6 +18,7 @@ import cv2
 import jinja2
 import numpy as np
 
+from daemon.deadletters import DeadFrame
 from daemon.events import EventDefect
 from daemon.pictures.overlay import Picture
 from daemon.pictures.palette import class_colour
@@ -73,18 +74,6 @@ class FrameEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A frame that could not be inspected."""
-
-    id: str
-    frame: str | None
-    camera: str
-    reason: str
-    detail: str
-    size_bytes: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class ClassRow:
     """A line of the table of classes. ``frames`` have at least one defect of it; ``counts`` is None without truth."""
 
@@ -110,7 +99,7 @@ class Report:
     taken: int
     clean: int
     defective: int
-    dead: Sequence[DeadLetter]
+    dead: Sequence[DeadFrame]
     duration_s: float
     classes: Sequence[ClassRow]
     has_truth: bool
@@ -178,7 +167,7 @@ def render(report: Report) -> str:
         report=report,
         sums=total({row.class_id: row.counts for row in report.classes if row.counts}),
         strip=lay_out(report.strip),
-        reasons=Counter(letter.reason for letter in report.dead).most_common(),
+        reasons=Counter(frame.reason for frame in report.dead).most_common(),
     )
 
 

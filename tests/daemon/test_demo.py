@@ -12,11 +12,12 @@ import pytest
 from rich.console import Console
 
 from daemon.daemon_process import DaemonProcess
+from daemon.deadletters import DeadFrame
 from daemon.demo import check_account, demo_input, demo_settings, prepare_output, run_demo
 from daemon.embedded_broker import free_port
 from daemon.errors import UncommittedError
 from daemon.settings import HttpSettings, Settings, load_settings
-from daemon.verdicts import DeadFrame, Verdicts
+from daemon.verdicts import Verdicts
 from engines import rle
 from engines.errors import UsageError
 from engines.recording import RecordedFrame, write_recording

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
+from daemon.deadletters import DeadFrame
 from daemon.event_table import EventTable
-from daemon.verdicts import DeadFrame
 from tests.support.defect_events import defect, event
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from daemon import run_report
+from daemon.deadletters import DeadFrame
 from daemon.frames import Frame, FrameMeta
 from daemon.pictures.report import Report, render
 from daemon.run_report import ReportBuilder, RunFacts
 from daemon.scoring import Counts
 from daemon.truth import read_truth
-from daemon.verdicts import DeadFrame, Verdicts
+from daemon.verdicts import Verdicts
 from engines import rle
 from tests.support.defect_events import defect, event
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
+from daemon.deadletters import DeadFrame
 from daemon.events import EventDefect
 from daemon.pictures.palette import class_colour
 from daemon.pictures.report import (
     PICTURE_WIDTH,
     ClassRow,
-    DeadLetter,
     FrameEntry,
     Report,
     class_rows,
@@ -63,7 +63,7 @@ def report() -> Report:
         taken=1200,
         clean=1196,
         defective=3,
-        dead=[DeadLetter("camera.frames-0-9", "f-9", "cam-1", "truncated", "the end is missing", 4711)],
+        dead=[DeadFrame("camera.frames-0-9", "f-9", "cam-1", "truncated", "the end is missing", 4711)],
         duration_s=60,
         classes=[ClassRow(1, "pits", 0, 0, None), ClassRow(3, "scratches", 3, 123_456, None)],
         has_truth=False,
@@ -153,7 +153,7 @@ def test_everything_else_from_outside_is_escaped(report: Report):
         dataclasses.replace(
             report,
             source=HOSTILE,
-            dead=[DeadLetter(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, None)],
+            dead=[DeadFrame(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 0)],
             classes=[ClassRow(3, HOSTILE, 1, 1, None)],
             strip=[
                 StripFrame(HOSTILE, HOSTILE, 0, "defective", HOSTILE, 400, 64, (region,)),
