@@ -11,7 +11,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -110,9 +110,8 @@ def run_demo(settings: Settings, shown: DemoInput, output: Path, console: Consol
         decode = frame_decoder(image_limits(settings), require_crc32c=False)
         with session(settings, clients.reader) as consumer:
             report = ReportBuilder(facts, verdicts, shown.truth, decode, pictures).build(_frames(consumer, settings))
-    (output / "report.html").write_text(render(report), encoding="utf-8")
-    with (output / "events.jsonl").open("wb") as file:
-        file.writelines(event.to_json() + b"\n" for event in verdicts.events.values())
+    write_result(output / "report.html", [render(report).encode()])
+    write_result(output / "events.jsonl", (event.to_json() + b"\n" for event in verdicts.events.values()))
     _summary(console, report, output)
     return report
 
@@ -160,6 +159,15 @@ def prepare_output(output: Path) -> Path:
     except OSError as error:
         raise UsageError(f"{output}: cannot be the folder of the demo: {error.strerror}") from None
     return pictures
+
+
+def write_result(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a file of the output folder. Raises :class:`UsageError` where that fails, as on a full disk."""
+    try:
+        with path.open("wb") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _build_engines(settings: Settings, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request that a command can see between two frames, and SIGTERM as an exception."""
+"""Ctrl-C and SIGTERM as a request that a command can see between two frames, or as an exception."""
 
 from __future__ import annotations
 
@@ -8,21 +8,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_unwinding_by: signal.Signals | None = None
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came, and unwinds what runs as Ctrl-C does."""
+
+def unwind_on_sigint() -> None:
+    """From now on Ctrl-C is known to :func:`unwinding_by`, and raises :class:`KeyboardInterrupt` as ever.
+
+    Does nothing where SIGINT is ignored, as in a shell's background, or outside the main thread, where Python allows no
+    handlers.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        _unwind_on(signal.SIGINT)
 
 
 def unwind_on_sigterm() -> None:
-    """From now on SIGTERM raises :class:`Terminated` in the main thread.
+    """From now on SIGTERM raises :class:`KeyboardInterrupt` in the main thread, as Ctrl-C does.
 
     For a command that runs other processes in sessions of their own: without it they would outlive the command.
     """
+    _unwind_on(signal.SIGTERM)
 
-    def unwind(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
 
-    signal.signal(signal.SIGTERM, unwind)
+def unwinding_by() -> signal.Signals | None:
+    """The signal that has raised :class:`KeyboardInterrupt`; None where none came.
+
+    The exception itself may get lost: native code that is calling back into Python, such as pydantic's, raises an error
+    of its own in its place.
+    """
+    return _unwinding_by
+
+
+def _unwind_on(number: signal.Signals) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(number, _unwind)
+
+
+def _unwind(number: int, _frame: FrameType | None) -> None:
+    global _unwinding_by
+    _unwinding_by = signal.Signals(number)
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,14 +16,13 @@ import click
 import daemon
 from daemon.cli.group import CommandGroup
 from daemon.cli.options import Invocation, debug_option
-from daemon.stopping import Terminated
+from daemon.stopping import unwind_on_sigint, unwinding_by
 from engines.errors import MillwatchError, UsageError
 
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended, as shells count it."""
+SIGNALLED = 128
+"""Exit code of a command that a signal ended, less the signal's number, as shells count it."""
 
-TERMINATED = 143
-"""Exit code of a command that SIGTERM ended."""
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -59,6 +60,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     invocation = Invocation()
     try:
         refuse_foreign_package(Path(daemon.__file__).parent)
+        unwind_on_sigint()
         # Not click's own main: it has codes and words of its own for errors, interrupts and closed pipes.
         words = sys.argv[1:] if arguments is None else list(arguments)
         with cli.make_context("millwatch", words, obj=invocation) as context:
@@ -66,23 +68,32 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except MillwatchError as error:
+    except KeyboardInterrupt:
+        return SIGNALLED + (unwinding_by() or signal.SIGINT)
+    except Exception as error:  # noqa: BLE001 - the last door: a defect of ours ends with a line, too
+        # What an interrupt broke is no error: whoever sent the signal knows why the command ends.
+        came = unwinding_by()
+        return _failed(error, invocation) if came is None else SIGNALLED + came
+    return 0
+
+
+def _failed(error: Exception, invocation: Invocation) -> int:
+    """Say what went wrong, in a line; returns the exit code for it."""
+    if isinstance(error, MillwatchError):
         return _fail(invocation, str(error), error.exit_code)
-    except click.ClickException as error:
+    if isinstance(error, click.ClickException):
         place: click.Context | None = getattr(error, "ctx", None)
         hint = f" (see {place.command_path} --help)" if place else ""
         return _fail(invocation, error.format_message() + hint, UsageError.exit_code)
-    except Terminated:
-        return TERMINATED
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last door: a defect of ours ends with 1 and a line, too
-        if isinstance(error, BrokenPipeError) and _reader_has_gone():
-            return 0
-        kind = type(error).__name__
-        hint = "" if invocation.debug else "; --debug shows where"
-        return _fail(invocation, f"internal error, please report it: {kind}: {error}{hint}", MillwatchError.exit_code)
-    return 0
+    if isinstance(error, BrokenPipeError) and _reader_has_gone():
+        return 0
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in DISK_FULL):
+        # Somebody's disk or rights; what knows its file better has made a UsageError of it.
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _fail(invocation, f"{where}{error.strerror}", UsageError.exit_code)
+    kind = type(error).__name__
+    hint = "" if invocation.debug else "; --debug shows where"
+    return _fail(invocation, f"internal error, please report it: {kind}: {error}{hint}", MillwatchError.exit_code)
 
 
 def _reader_has_gone() -> bool:

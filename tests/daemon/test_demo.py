@@ -13,7 +13,7 @@ from rich.console import Console
 
 from daemon.daemon_process import DaemonProcess
 from daemon.deadletters import DeadFrame
-from daemon.demo import check_account, demo_input, demo_settings, prepare_output, run_demo
+from daemon.demo import check_account, demo_input, demo_settings, prepare_output, run_demo, write_result
 from daemon.embedded_broker import free_port
 from daemon.errors import UncommittedError
 from daemon.settings import HttpSettings, Settings, load_settings
@@ -123,6 +123,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"file/out: cannot be the folder of the demo: Not a directory"):
         prepare_output(tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_told_with_the_file(tmp_path: Path):
+    path = tmp_path / "report.html"
+    path.symlink_to("/dev/full")
+    with pytest.raises(UsageError, match=r"report\.html: cannot be written: No space left on device"):
+        write_result(path, [b"<!doctype html>"])
 
 
 @pytest.mark.kafka

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from daemon.stopping import Terminated, stop_on_signal, unwind_on_sigterm
+from daemon import stopping
+from daemon.stopping import stop_on_signal, unwind_on_sigint, unwind_on_sigterm, unwinding_by
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -48,11 +50,25 @@ def test_in_another_thread_no_signal_is_touched():
     assert seen == [False, before]
 
 
-def test_a_sigterm_unwinds_what_runs():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("unwind", "number"), [(unwind_on_sigint, signal.SIGINT), (unwind_on_sigterm, signal.SIGTERM)])
+def test_a_signal_unwinds_what_runs_and_is_known_afterwards(
+    unwind: Callable[[], None], number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stopping, "_unwinding_by", None)
+    before = signal.getsignal(number)
     try:
-        unwind_on_sigterm()
-        with pytest.raises(Terminated):
-            signal.raise_signal(signal.SIGTERM)
+        unwind()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
+    assert unwinding_by() == number
+
+
+def test_an_interrupt_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        unwind_on_sigint()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,13 +12,27 @@ from typing import Any
 
 import click
 import pytest
+from pydantic import BaseModel, field_serializer
+from pydantic_core import PydanticSerializationError
 
+from daemon import stopping
 from daemon.cli import entry
 from daemon.cli.group import COMMANDS
 from daemon.errors import BrokerError, FencedError, UncommittedError
+from daemon.stopping import unwind_on_sigterm
 from engines.errors import DeviceError, EngineError, UsageError
 
 ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The handlers, and what they remember, are the test's own."""
+    monkeypatch.setattr(stopping, "_unwinding_by", None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +131,8 @@ def test_debug_shows_the_traceback(
     ("arguments", "line"),
     [
         (("check", "--nothing"), "No such option '--nothing'"),
-        (("nothing",), "No such command 'nothing'"),
+        (("nothing",), "No such command 'nothing' (see millwatch --help)"),
+        (("chekc",), "No such command 'chekc'; did you mean check?"),
         (("check", "--offline", "--create"), "--create needs the broker that --offline leaves out"),
         (("check", "--set", "batch.max_frames=0"), "--set: batch.max_frames: '0' should be"),
         (("check", "--config", "gone.yaml"), "gone.yaml: no such configuration file"),
@@ -144,6 +162,44 @@ def test_an_interrupt_ends_with_130_and_no_word(
     raising(KeyboardInterrupt(), monkeypatch)
     assert run("check") == 130
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_native_code_swallows_still_ends_the_command(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(BaseModel):
+        value: int = 0
+
+        @field_serializer("value")
+        def _interrupted(self, value: int) -> int:
+            signal.raise_signal(number)
+            return value
+
+    def run_checks(*_: Any, **__: Any) -> None:
+        unwind_on_sigterm()
+        with pytest.raises(PydanticSerializationError):
+            Interrupted().model_dump_json()
+        Interrupted().model_dump_json()
+
+    monkeypatch.setattr("daemon.checks.run_checks", run_checks)
+    assert run("check") == 128 + number
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied"),
+    ],
+)
+def test_a_full_disk_or_a_file_that_is_refused_is_no_defect_of_ours(
+    error: OSError, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raising(error, monkeypatch)
+    assert run("check") == 2
+    assert capsys.readouterr().err == f"millwatch: {line}\n"
 
 
 def test_the_exit_code_of_a_command_is_the_processs(monkeypatch: pytest.MonkeyPatch) -> None:
