@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -33,10 +32,12 @@ def run_checks(settings: Settings, *, offline: bool, create: bool) -> Iterator[O
     ``offline`` leaves out the broker; ``create`` makes missing topics.
     """
     yield Outcome("configuration", f"group {settings.kafka.group}, instance {settings.kafka.instance}")
-    yield _outcome("checksums", _checksums)
-    yield _outcome("cascade", lambda: _cascade(settings))
-    yield _outcome("device", lambda: _device(settings))
-    yield _outcome("engines", lambda: _engines(settings))
+    cascade = _outcome("cascade", lambda: _cascade(settings))
+    yield cascade
+    device = _outcome("device", lambda: _device(settings))
+    yield device
+    if not (cascade.exit_code or device.exit_code):
+        yield _outcome("engines", lambda: _engines(settings))
     if not offline:
         yield from _broker(settings, create=create)
 
@@ -46,12 +47,6 @@ def _outcome(item: str, look: Callable[[], str]) -> Outcome:
         return Outcome(item, look())
     except MillwatchError as error:
         return Outcome(item, str(error), error.exit_code)
-
-
-def _checksums() -> str:
-    if importlib.util.find_spec("crc32c") is None:
-        return "in Python: frames are read about 50 times slower: pip install crc32c"
-    return "by crc32c"
 
 
 def _cascade(settings: Settings) -> str:

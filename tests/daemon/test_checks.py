@@ -37,7 +37,7 @@ def test_everything_is_right(embedded: Lane, built: list[str]) -> None:
     outcomes = looked_at(embedded, *built)
     assert {item: outcome.exit_code for item, outcome in outcomes.items() if outcome.exit_code} == {}
     assert list(outcomes) == [
-        "configuration", "checksums", "cascade", "device", "engines",
+        "configuration", "cascade", "device", "engines",
         "broker", "topic frames", "topic events", "topic dead", "names",
     ]  # fmt: skip
     assert "the device answers" in outcomes["engines"].detail
@@ -72,12 +72,15 @@ def test_engines_that_are_missing(built: list[str], tmp_path: Path) -> None:
     assert "run builds them at its start" in built_at_start.detail
 
 
-def test_a_cascade_that_is_missing_or_lacks_the_class(built: list[str], tmp_path: Path) -> None:
-    assert looked_at(OFFLINE, *built, f"cascade={tmp_path}", offline=True)["cascade"].exit_code == 2
-    assert looked_at(OFFLINE, *built, "classes.9.threshold=0.5", offline=True)["cascade"].exit_code == 2
+@pytest.mark.parametrize("wrong", ["cascade=nowhere", "classes.9.threshold=0.5"])
+def test_a_cascade_that_is_missing_or_lacks_the_class_is_told_once(built: list[str], wrong: str) -> None:
+    outcomes = looked_at(OFFLINE, *built, wrong, offline=True)
+    assert outcomes["cascade"].exit_code == 2
+    assert list(outcomes) == ["configuration", "cascade", "device"]
 
 
-def test_a_device_that_is_not_there(built: list[str]) -> None:
-    outcome = looked_at(OFFLINE, *built, "engine.backend=tensorrt", offline=True)["device"]
-    assert outcome.exit_code in (4, 5)
-    assert outcome.detail
+def test_a_device_that_is_not_there_is_told_once(built: list[str]) -> None:
+    outcomes = looked_at(OFFLINE, *built, "engine.backend=tensorrt", offline=True)
+    assert outcomes["device"].exit_code in (4, 5)
+    assert outcomes["device"].detail
+    assert list(outcomes) == ["configuration", "cascade", "device"]
