@@ -106,8 +106,10 @@ def _read(config: Path) -> dict[Any, Any]:
         tree = yaml.load(config.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError:
         raise UsageError(f"{config}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{config}: cannot be read: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{config}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{config}: not a text in UTF-8") from None
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise UsageError(f"{config}:{line} not valid YAML: {error.problem}") from None

@@ -144,6 +144,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, text: str, line: str) -> Non
     assert found.startswith(f"{config}{line}")
 
 
+def test_a_configuration_that_is_a_folder_or_no_text_is_named_once(tmp_path: Path) -> None:
+    assert problems(tmp_path) == [f"{tmp_path}: cannot be read: Is a directory"]
+    (tmp_path / "latin.yaml").write_bytes("kafka: {group: Blechstraße}".encode("latin-1"))
+    assert problems(tmp_path / "latin.yaml") == [f"{tmp_path / 'latin.yaml'}: not a text in UTF-8"]
+
+
 def test_secrets_never_show(tmp_path: Path) -> None:
     overrides = [
         "kafka.security.protocol=sasl_ssl",
