@@ -58,7 +58,10 @@ class EventPictures:
             return None
         try:
             picture = picture_of(event, self._decode(frame))
-        except (FrameRejectedError, UsageError) as error:
+        except FrameRejectedError as error:
+            log.warning("no picture: the frame cannot be decoded", frame=event.id, error=str(error))
+            return None
+        except UsageError as error:
             log.warning("no picture: the event does not fit its frame", frame=event.id, error=str(error))
             return None
         return self._folder.save(event.id, picture)

@@ -73,7 +73,7 @@ def test_pictures_are_saved_and_what_has_none_is_told(lane: Lane, tmp_path: Path
     assert cv2.imread(str(saved[0])) is not None
     told = [(entry["frame"], entry["event"].partition(": ")[2]) for entry in logs if "frame" in entry]
     assert told == [
-        (ids[1], "the event does not fit its frame"),
+        (ids[1], "the frame cannot be decoded"),
         (ids[2], "the event does not fit its frame"),
         (ids[3], "the broker does not keep this frame any more"),
     ]
