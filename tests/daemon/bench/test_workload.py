@@ -44,6 +44,11 @@ def test_a_rate_that_the_recording_cannot_give_is_an_error(recording: Path) -> N
     assert len(read_workload(recording, truth, 0.0).frames(20)) == 20
 
 
+def test_a_recording_that_is_not_there_is_named_and_not_its_truth(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone\.parquet"):
+        read_workload(tmp_path / "gone.parquet", tmp_path / "truth.csv", 0.05)
+
+
 def test_frames_are_as_the_daemon_reads_them(recording: Path) -> None:
     recorded = read_workload(recording, recording.with_name("truth.csv"), 0.5).frames(4)
     for frame, source in zip(as_read(recorded), recorded, strict=True):
