@@ -47,6 +47,10 @@ lint: .venv/.test  ## ruff (rules and format) and mypy --strict
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
+.PHONY: fuzz
+fuzz: .venv/.test  ## fuzz what reads frames, guided by coverage; ARGS="--seconds 60 --seed 1"
+	@.venv/bin/python -m tests.hostile.fuzz $(ARGS)
+
 .PHONY: bench
 bench: .venv/.test  ## speed of the cascade alone and end to end, as JSON
 	@.venv/bin/millwatch bench $(ARGS)
