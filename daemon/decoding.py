@@ -1,8 +1,9 @@
-"""From a camera record to pixels: the checksum first, then the image."""
+"""From a camera record to pixels: its age first, then the checksum, then the image."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 
 import crc32c
@@ -14,14 +15,19 @@ from engines.errors import FrameRejectedError
 CHECKSUM = re.compile(rb"[0-9A-Fa-f]{8}")
 
 
-def frame_decoder(limits: images.ImageLimits, *, require_crc32c: bool) -> Callable[[Frame], images.Frame]:
+def frame_decoder(
+    limits: images.ImageLimits, *, require_crc32c: bool, max_age_s: float = 0.0
+) -> Callable[[Frame], images.Frame]:
     """A function from a frame to its pixels, uint8 ``[height, width]``; raises FrameRejectedError.
 
     A decoder notices hardly any flipped bit of a JPEG, so the checksum is verified wherever there is one, and
-    ``require_crc32c`` refuses a frame that has none.
+    ``require_crc32c`` refuses a frame that has none. A frame whose record was appended more than ``max_age_s`` seconds
+    ago is refused unseen; 0 takes frames of any age.
     """
 
     def decode(frame: Frame) -> images.Frame:
+        if max_age_s:
+            _refuse_stale(frame, max_age_s)
         value = frame.value
         if not value:
             raise FrameRejectedError("empty", "the record has no value")
@@ -39,6 +45,16 @@ def frame_decoder(limits: images.ImageLimits, *, require_crc32c: bool) -> Callab
         )
 
     return decode
+
+
+def _refuse_stale(frame: Frame, max_age_s: float) -> None:
+    appended_ms = frame.meta.timestamp_ms
+    # A record without a time has -1, and one from a clock that is ahead comes out younger than nothing: both are taken.
+    age_s = time.time() - appended_ms / 1000
+    if appended_ms >= 0 and age_s > max_age_s:
+        raise FrameRejectedError(
+            "stale", f"appended {age_s:.1f} s ago, and input.max_age_s allows {max_age_s:g} s: not looked at"
+        )
 
 
 def _verify_checksum(frame: Frame, value: bytes, *, required: bool) -> None:

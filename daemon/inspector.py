@@ -78,7 +78,11 @@ def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | Non
     capacity = max(MIN_CAPACITY, BATCHES_PER_SLOT * cascade.slots * max_frames)
     return Pipeline(
         cascade,
-        frame_decoder(image_limits(settings), require_crc32c=settings.input.require_crc32c),
+        frame_decoder(
+            image_limits(settings),
+            require_crc32c=settings.input.require_crc32c,
+            max_age_s=settings.input.max_age_s,
+        ),
         decode_threads=settings.pipeline.decode_threads or core_count(),
         max_frames=max_frames,
         max_wait_s=settings.batch.max_wait_ms / 1000,

@@ -22,6 +22,7 @@ REASONS = frozenset(
         "bad-header",
         "wrong-size",
         "inference",
+        "stale",
     }
 )
 """Reasons of dead letters that have a label of their own; all others are counted as ``other``."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -58,3 +60,31 @@ def test_a_size_beside_an_encoded_image_is_not_looked_at() -> None:
 @pytest.mark.parametrize("value", [None, b""])
 def test_a_record_without_a_value_is_empty(value: bytes | None) -> None:
     assert reason(strict, value) == "empty"
+
+
+def aged(age_s: float, value: bytes | None = PNG) -> Frame:
+    appended_ms = round((time.time() - age_s) * 1000)
+    return Frame(FrameMeta("frames", 0, 1, appended_ms, appended_ms, None, "cam", None, None, None, ()), value)
+
+
+impatient = frame_decoder(ImageLimits(), require_crc32c=False, max_age_s=60.0)
+
+
+def test_a_frame_that_waited_too_long_is_refused_unseen() -> None:
+    for value in (PNG, b"no image at all", None):
+        with pytest.raises(
+            FrameRejectedError, match=r"appended 6[12]\.\d s ago.*input\.max_age_s allows 60 s"
+        ) as caught:
+            impatient(aged(61, value))
+        assert caught.value.reason == "stale"
+    assert np.array_equal(impatient(aged(30)), IMAGE)
+
+
+@pytest.mark.parametrize("appended_ms", [-1, -(2**63), round(time.time() * 1000) + 10**9, 2**63 - 1])
+def test_a_frame_without_a_time_or_from_the_future_is_never_stale(appended_ms: int) -> None:
+    meta = FrameMeta("frames", 0, 1, appended_ms, appended_ms, None, "cam", None, None, None, ())
+    assert np.array_equal(impatient(Frame(meta, PNG)), IMAGE)
+
+
+def test_without_a_limit_no_frame_is_stale() -> None:
+    assert np.array_equal(decode(aged(10 * 365 * 86_400)), IMAGE)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -146,6 +147,33 @@ def test_bad_frames_between_good_ones_are_dead_with_their_reason_and_legitimate_
     assert [(event["width"], event["height"]) for event in events] == [(160, 64)] * 4
     assert {defect["class"] for event in events for defect in event["defects"]} == {3}
     assert lane.offsets() == len(frames)
+
+
+def test_stale_frames_are_dead_in_their_place_and_only_where_the_policy_is_on(lane: Lane, built: list[str]) -> None:
+    # By the minute: old enough for the policy, young enough for any retention.
+    ages_s = [600, 0, 600, 600, 0, -3600, 600, 0]
+    producer = KafkaProducer(bootstrap_servers=lane.bootstrap)
+    now_ms = round(time.time() * 1000)
+    for age_s in ages_s:
+        producer.send(lane.frames, png(DEFECTIVE), key=b"cam-1", partition=0, timestamp_ms=now_ms - 1000 * age_s)
+    producer.flush()
+    producer.close()
+
+    account = run(lane, built, "input.max_age_s=300")
+
+    stale = [offset for offset, age_s in enumerate(ages_s) if age_s == 600]
+    assert (account.taken, account.defective, account.dead) == (8, 4, Counter(stale=4))
+    assert account.balances(0)
+    assert lane.offsets() == 8
+    letters = [dict(letter.headers) for letter in lane.committed(lane.dead, lambda seen: len(seen) >= 4)]
+    assert [letter["millwatch-source"].decode() for letter in letters] == [f"{lane.frames}-0-{at}" for at in stale]
+    assert {letter["millwatch-reason"] for letter in letters} == {b"stale"}
+    events = lane.committed(lane.events, lambda seen: len(seen) >= 4)
+    inspected = [int(json.loads(event.value)["id"].rsplit("-", 1)[1]) for event in events]
+    assert inspected == [offset for offset in range(8) if offset not in stale]
+
+    without = run(lane, built, f"kafka.group={lane.name}-all")
+    assert (without.taken, without.defective, without.dead.total()) == (8, 8, 0)
 
 
 def test_frames_of_other_sizes_have_their_masks_at_their_own_size(lane: Lane, built: list[str]) -> None:
