@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.frames import Frame, camera_of, last_header
+from daemon.frames import Frame, camera_of, format_time, last_header
 from daemon.pipeline import Rejection
 
 REASON = "millwatch-reason"
 DETAIL = "millwatch-detail"
 SOURCE = "millwatch-source"
 VALUE_OMITTED = "millwatch-value-omitted"
+CAPTURED_AT = "millwatch-captured-at"
+REDRIVEN = "millwatch-redriven"
 
 MAX_DETAIL_BYTES = 500
 """A detail is a sentence for a person; a longer one is cut."""
@@ -48,19 +50,27 @@ def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> D
     arrive.
     """
     key = frame.meta.key
-    own = [(name, value or b"") for name, value in frame.meta.headers if not name.startswith("millwatch-")]
+    own = [
+        (name, value or b"")
+        for name, value in frame.meta.headers
+        if not name.startswith("millwatch-") or name == REDRIVEN
+    ]
     added = [
         (REASON, rejection.reason.encode()),
         (DETAIL, rejection.detail.encode()[:MAX_DETAIL_BYTES].decode(errors="ignore").encode()),
         (SOURCE, frame.meta.id.encode()),
     ]
+    captured = capture_time(frame.meta.timestamp_ms)
+    if captured is not None and frame.meta.header("captured-at") is None:
+        # The letter has a time of its own, and where the frame was is soon gone.
+        added.append((CAPTURED_AT, captured))
     value = frame.value or b""
-    if _size(key, value, own + added) > max_message_bytes:
+    if record_size(key, value, own + added) > max_message_bytes:
         added.append((VALUE_OMITTED, str(len(value)).encode()))
         value = b""
-    while own and _size(key, value, own + added) > max_message_bytes:
+    while own and record_size(key, value, own + added) > max_message_bytes:
         own.remove(max(own, key=lambda header: len(header[0].encode()) + len(header[1])))
-    if _size(key, value, own + added) > max_message_bytes:
+    if record_size(key, value, own + added) > max_message_bytes:
         key = None
     return DeadLetter(key, value, own + added)
 
@@ -83,7 +93,17 @@ def dead_frame(key: bytes | None, value: bytes | None, headers: tuple[tuple[str,
     )
 
 
-def _size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+def record_size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+    """Bytes that a record takes on the wire, rounded up."""
     # Each header adds two lengths of up to five bytes beside its name and value.
     names_and_values = sum(len(name.encode()) + len(content) + 10 for name, content in headers)
     return RECORD_OVERHEAD + len(key or b"") + len(value) + names_and_values
+
+
+def capture_time(timestamp_ms: int) -> bytes | None:
+    """A record's time as a header has it; None for 0 and below, which a producer without a clock sends, and for a time
+    beyond the year 9999."""
+    try:
+        return format_time(timestamp_ms).encode() if timestamp_ms > 0 else None
+    except OverflowError:
+        return None

@@ -69,14 +69,23 @@ class RangeReader:
     """
 
     def __init__(
-        self, consumer: KafkaConsumer, topic: str, *, start: Bound, until: Bound | None, stop: threading.Event
+        self,
+        consumer: KafkaConsumer,
+        topic: str,
+        *,
+        start: Bound,
+        until: Bound | None,
+        stop: threading.Event,
+        keep_out_of_time: bool = False,
     ) -> None:
-        """``until`` None reads on until ``stop`` is set.
+        """``until`` None reads on until ``stop`` is set. Records among those of the range whose own times lie outside
+        are left out, unless ``keep_out_of_time``.
 
         Raises :class:`daemon.errors.BrokerError` where the topic is missing.
         """
         self._consumer = consumer
         self._stop = stop
+        self._keep_out_of_time = keep_out_of_time
         self._partitions = partitions_of(consumer, topic)
         consumer.assign(self._partitions)
         self._ends: dict[TopicPartition, int] = consumer.end_offsets(self._partitions)
@@ -93,6 +102,14 @@ class RangeReader:
         if stops is None:
             return None
         return sum(max(0, stops[partition] - int(self._consumer.position(partition))) for partition in self._partitions)
+
+    def in_time(self, record: Record) -> bool:
+        """Whether a record lies between the times of the range. Offsets do not tell while one is in the future, nor
+        where times do not rise with offsets."""
+        first, last = self._start, self._until
+        early = first.kind == "time" and record.timestamp < first.value
+        late = last is not None and last.kind == "time" and record.timestamp >= last.value
+        return not (early or late)
 
     def __iter__(self) -> Iterator[Record]:
         """The records, until the range ends or a stop is asked for."""
@@ -144,15 +161,10 @@ class RangeReader:
         for partition, records in self._consumer.poll(timeout_ms=POLL_MS).items():
             end = None if stops is None else stops[partition]
             self._buffers[partition].extend(
-                record for record in records if (end is None or record.offset < end) and self._in_time(record)
+                record
+                for record in records
+                if (end is None or record.offset < end) and (self._keep_out_of_time or self.in_time(record))
             )
-
-    def _in_time(self, record: Record) -> bool:
-        """Whether a record lies between the times of the range: offsets do not tell while one is in the future."""
-        first, last = self._start, self._until
-        early = first.kind == "time" and record.timestamp < first.value
-        late = last is not None and last.kind == "time" and record.timestamp >= last.value
-        return not (early or late)
 
     def _in_order(self) -> Iterator[Record]:
         """Records that no record yet to come can precede, as far as timestamps tell."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from daemon.deadletters import DETAIL, REASON, SOURCE, VALUE_OMITTED
+from daemon.deadletters import CAPTURED_AT, DETAIL, REASON, REDRIVEN, SOURCE, VALUE_OMITTED
 from daemon.events import DATA_SCHEMA, SCHEMA, DefectEvent
 from daemon.metrics import REASONS
 from daemon.settings import Settings
@@ -114,6 +114,7 @@ _FRAME_HEADERS = {
     "width": _text("width of raw grey, in pixels, as a decimal number"),
     "height": _text("height of raw grey, in pixels, as a decimal number"),
     "crc32c": _text("CRC-32C of the value", pattern="^[0-9a-fA-F]{8}$"),
+    REDRIVEN: _text("topic-partition-offset of the dead letter from which the frame was put back"),
 }
 
 
@@ -157,6 +158,7 @@ def _dead_letter() -> Document:
         REASON: _text("why; more reasons may come", examples=sorted(REASONS)),
         DETAIL: _text("a sentence for a person"),
         SOURCE: _text("topic-partition-offset of the frame"),
+        CAPTURED_AT: _text("the frame's timestamp, RFC 3339, where it has no captured-at"),
         VALUE_OMITTED: _text("size of the value, in bytes, where it is left out because the record would be too large"),
     }
     return {

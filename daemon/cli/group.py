@@ -23,6 +23,7 @@ COMMANDS = {
     "build-engines": Entry("daemon.cli.build_engines", "Build the engines of a cascade."),
     "replay": Entry("daemon.cli.replay", "Put images or recordings on the camera topic."),
     "record": Entry("daemon.cli.record", "Write the camera topic to a recording."),
+    "redrive": Entry("daemon.cli.redrive", "Put dead letters back on the camera topic."),
     "watch": Entry("daemon.cli.watch", "Show defect events as they come."),
     "inspect": Entry("daemon.cli.inspect", "Inspect image files, without a broker."),
     "bench": Entry("daemon.cli.bench", "Measure the cascade alone and end to end."),

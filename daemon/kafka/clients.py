@@ -87,14 +87,16 @@ def reader(
     *,
     start: Literal["earliest", "latest"] = "latest",
     fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
+    group: str | None = None,
 ) -> KafkaConsumer:
     """A consumer of committed records outside every group, for commands that only look: partitions are assigned by
     hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought, ``fetch_bytes`` how
-    much of a partition one request brings (a larger record comes all the same)."""
+    much of a partition one request brings (a larger record comes all the same), and ``group`` whose committed offsets
+    it may be asked for."""
     return _made(
         KafkaConsumer,
         **_common(settings),
-        group_id=None,
+        group_id=group,
         auto_offset_reset=start,
         enable_auto_commit=False,
         isolation_level="read_committed",
@@ -102,6 +104,12 @@ def reader(
         max_poll_records=MAX_POLL_RECORDS,
         allow_auto_create_topics=False,
     )
+
+
+def redrive_reader(settings: Settings) -> KafkaConsumer:
+    """A :func:`reader` that can also be asked for the offsets of the redrive group, without ever joining it. As in
+    :func:`consumer` they wait for transactions that are still being completed."""
+    return reader(settings, start="earliest", group=settings.kafka.redrive_group)
 
 
 def producer(settings: Settings, *, transactional: bool) -> KafkaProducer:
@@ -112,12 +120,28 @@ def producer(settings: Settings, *, transactional: bool) -> KafkaProducer:
     send them with the next transaction.
     """
     kafka = settings.kafka
+    return _result_producer(settings, kafka.transactional_id if transactional else None, kafka.max_message_bytes)
+
+
+def redrive_producer(settings: Settings) -> KafkaProducer:
+    """A transactional producer that puts dead letters back into the camera topic, under the redrive group's name; what
+    :func:`producer` says of transactions holds for it as well."""
+    return _result_producer(settings, settings.kafka.redrive_group, redrive_record_bytes(settings))
+
+
+def redrive_record_bytes(settings: Settings) -> int:
+    """The largest record, in bytes, that :func:`redrive_producer` sends: any frame that is taken, any dead letter."""
+    return max(settings.input.max_bytes, settings.kafka.max_message_bytes) + RECORD_OVERHEAD_BYTES
+
+
+def _result_producer(settings: Settings, transactional_id: str | None, max_request_size: int) -> KafkaProducer:
+    kafka = settings.kafka
     # Whatever the line's thread waits for must end before the group or the broker gives up on it.
     patience_ms = min(kafka.transaction_timeout_ms, kafka.max_poll_interval_ms) // 2
     transaction: dict[str, Any] = {}
-    if transactional:
+    if transactional_id is not None:
         transaction = {
-            "transactional_id": kafka.transactional_id,
+            "transactional_id": transactional_id,
             "transaction_timeout_ms": kafka.transaction_timeout_ms,
             "retry_backoff_ms": RETRY_BACKOFF_MS,
         }
@@ -127,7 +151,7 @@ def producer(settings: Settings, *, transactional: bool) -> KafkaProducer:
         **transaction,
         max_block_ms=patience_ms,
         delivery_timeout_ms=patience_ms,
-        max_request_size=kafka.max_message_bytes,
+        max_request_size=max_request_size,
         batch_size=256 * 1024,
         allow_auto_create_topics=False,
     )

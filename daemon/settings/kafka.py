@@ -149,6 +149,12 @@ class KafkaSettings(Section):
         """The name by which the broker fences an earlier life of this instance: one per instance, and stable."""
         return f"{self.group}-{self.instance}"
 
+    @property
+    def redrive_group(self) -> str:
+        """The group whose offsets tell which dead letters were put back, and the transactional id under which they are:
+        one for all instances, so that two never do it at once."""
+        return f"{self.group}.redrive"
+
 
 def _secret(value: SecretStr | None, file: Path | None, key: str) -> SecretStr | None:
     if file is None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,3 +53,27 @@ def test_the_reason_always_fits(value: bytes, headers: list[tuple[str, bytes]], 
     size += len(letter.key or b"")
     assert size + RECORD_OVERHEAD <= limit
     assert dict(letter.headers)["millwatch-reason"] == b"truncated"
+
+
+@pytest.mark.parametrize(
+    ("timestamp_ms", "headers", "told"),
+    [
+        (1_795_341_600_250, (), b"2026-11-22T10:00:00.250Z"),
+        (1_795_341_600_250, (("captured-at", b"the camera knows better"),), None),
+        (-1, (), None),
+        (0, (), None),
+        (2**63 - 1, (), None),
+    ],
+)
+def test_a_frame_without_a_time_of_its_own_keeps_its_records(
+    timestamp_ms: int, headers: tuple[tuple[str, bytes | None], ...], told: bytes | None
+) -> None:
+    meta = FrameMeta("frames", 2, 9, timestamp_ms, 0, b"cam", "cam", None, None, None, headers)
+    assert dict(dead_letter(Frame(meta, b"x"), REJECTION, 100_000).headers).get("millwatch-captured-at") == told
+
+
+def test_a_frame_that_was_put_back_and_dies_again_still_says_where_from() -> None:
+    headers = (("millwatch-redriven", b"frames.dead-0-7"), ("millwatch-value-omitted", b"12"))
+    letter = dead_letter(frame(b"x", headers), REJECTION, 100_000)
+    assert letter.headers[0] == ("millwatch-redriven", b"frames.dead-0-7")
+    assert "millwatch-value-omitted" not in dict(letter.headers)
