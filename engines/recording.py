@@ -28,7 +28,10 @@ SCHEMA = pa.schema(
 )
 
 ROWS_PER_GROUP = 64
-"""Frames in a row group, the unit that is held in memory: about 10 MB of 150 KB frames."""
+"""Frames in a row group at most. A group is the unit that is held in memory: about 10 MB of 150 KB frames."""
+
+BYTES_PER_GROUP = 32 * 2**20
+"""Bytes at which a row group ends, however few its frames: 64 of the largest that the service takes are 1 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ class RecordedFrame:
     timestamp: int
     partition: int
     offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of key, value and headers."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
     def header(self, name: str) -> str | None:
         """The last value of a header as text; None where it is missing or not UTF-8."""
@@ -67,13 +76,15 @@ class RecordingWriter:
         # Frames are compressed images already: a second compression would cost time and save nothing.
         self._writer = pq.ParquetWriter(self._partial, SCHEMA, compression="none", use_dictionary=False)
         self._rows: list[RecordedFrame] = []
+        self._bytes = 0
         self.frames = 0
 
     def write(self, frame: RecordedFrame) -> None:
         """Append one frame."""
         self._rows.append(frame)
+        self._bytes += frame.nbytes
         self.frames += 1
-        if len(self._rows) >= ROWS_PER_GROUP:
+        if len(self._rows) >= ROWS_PER_GROUP or self._bytes >= BYTES_PER_GROUP:
             self._flush()
 
     def _flush(self) -> None:
@@ -91,6 +102,7 @@ class RecordingWriter:
             ]
             self._writer.write_table(pa.Table.from_pylist(rows, schema=SCHEMA))
             self._rows.clear()
+            self._bytes = 0
 
     def __enter__(self) -> RecordingWriter:
         return self
@@ -122,7 +134,7 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
     Raises :class:`UsageError` where the file is missing or is not a recording.
     """
     with _open(path) as file:
-        for batch in file.iter_batches(batch_size=ROWS_PER_GROUP):
+        for batch in _batches(file):
             # Other tools that write a recording may keep microseconds. A producer may stamp its records with any number
             # at all, one that Python's dates do not reach, too: times stay numbers.
             times = (
@@ -138,6 +150,13 @@ def read_recording(path: Path) -> Iterator[RecordedFrame]:
                     partition=columns["partition"][row],
                     offset=columns["offset"][row],
                 )
+
+
+def _batches(file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    # Asked for all groups at once, pyarrow fills a batch from several: of large frames more than a group's bytes. Other
+    # tools write groups of any length, so their rows are counted too.
+    for group in range(file.num_row_groups):
+        yield from file.iter_batches(batch_size=ROWS_PER_GROUP, row_groups=[group])
 
 
 def count_frames(path: Path) -> int:

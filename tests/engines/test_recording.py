@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines import recording
 from engines.errors import UsageError
 from engines.recording import (
+    BYTES_PER_GROUP,
     ROWS_PER_GROUP,
     RecordedFrame,
     RecordingWriter,
@@ -48,6 +50,27 @@ def test_many_frames_come_in_groups_and_in_order(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "r.parquet"
     write_recording(path, frames)
     assert pq.ParquetFile(path).metadata.num_row_groups == 4
+    assert list(read_recording(path)) == frames
+
+
+@pytest.mark.parametrize("large", ["key", "value", "header"])
+def test_a_group_of_large_frames_ends_by_its_bytes(tmp_path: Path, large: str) -> None:
+    filling = bytes(BYTES_PER_GROUP // 4)
+    parts = {part: filling if part == large else b"" for part in ("key", "value", "header")}
+    frame = RecordedFrame(parts["key"], parts["value"], (("camera", parts["header"]),), 0, 0, 0)
+    path = tmp_path / "r.parquet"
+    write_recording(path, [frame] * 9)
+    found = pq.ParquetFile(path).metadata
+    assert [found.row_group(number).num_rows for number in range(found.num_row_groups)] == [4, 4, 1]
+
+
+def test_no_more_than_a_group_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "BYTES_PER_GROUP", 4_000)
+    frames = [RecordedFrame(None, bytes(1_000), (), number, 0, number) for number in range(10)]
+    path = tmp_path / "r.parquet"
+    write_recording(path, frames)
+    with pq.ParquetFile(path) as file:
+        assert [batch.num_rows for batch in recording._batches(file)] == [4, 4, 2]
     assert list(read_recording(path)) == frames
 
 
