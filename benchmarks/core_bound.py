@@ -14,7 +14,8 @@ from daemon.decoding import frame_decoder
 from daemon.frames import Frame
 from daemon.inspector import cascade_overrides, image_limits
 from daemon.settings import Settings
-from engines.backend import Frames, Slot
+from engines import images
+from engines.backend import Slot
 from engines.backends import open_compiler
 from engines.definition import load_definition
 from engines.errors import EngineError
@@ -74,7 +75,7 @@ def measure_parts(settings: Settings, frames: Sequence[Frame]) -> PartTimes:
     return times
 
 
-def _inspect(slot: Slot, image: Frames, thresholds: CascadeSettings, times: PartTimes) -> None:
+def _inspect(slot: Slot, image: images.Frame, thresholds: CascadeSettings, times: PartTimes) -> None:
     slot.load([image])
     only = np.zeros(1, np.int64)
     with times.timed("gate"):

@@ -11,7 +11,6 @@ import onnxruntime as ort
 
 from daemon.bench.result import Measured
 from engines import rle
-from engines.backend import Frames
 from engines.definition import CascadeDefinition
 from engines.settings import CascadeSettings
 
@@ -74,7 +73,7 @@ class Notebook:
         return defects
 
 
-def _counts(mask: Frames, min_area_px: int) -> bool:
+def _counts(mask: rle.Mask, min_area_px: int) -> bool:
     """Whether a mask uint8 0/1 ``[width, height]`` is large enough for a defect; encodes it, as an event needs it."""
     whole = rle.whole(mask)
     if whole is None or whole.area_px < min_area_px:

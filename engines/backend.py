@@ -21,11 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.definition import CascadeDefinition, Stage
+from engines.images import Frame
+from engines.rle import Mask
 
 BackendName = Literal["openvino", "tensorrt"]
 Precision = Literal["f32", "bf16", "f16"]
 
-Frames = NDArray[np.uint8]
 Scores = NDArray[np.float32]
 Index = NDArray[np.int64]
 
@@ -101,7 +102,7 @@ class Slot(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None: ...
 
-    def load(self, frames: Sequence[Frames]) -> None:
+    def load(self, frames: Sequence[Frame]) -> None:
         """Hand over the frames of a batch, at most the runtime's ``max_frames``.
 
         Each is uint8 ``[height, width]`` of the cascade's input size, and the caller's again afterwards.
@@ -113,7 +114,7 @@ class Slot(Protocol):
     def classify(self, index: Index) -> Scores:
         """Scores float32 ``[n, classes]`` of the frames at ``index`` int64 ``[n]``."""
 
-    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Frames]:
+    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Mask]:
         """Masks of one class for the frames at ``index``, one after the other.
 
         Each is uint8 0/1 ``[width, height]``: transposed, so that it lies in memory in the order of its run lengths. It

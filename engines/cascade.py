@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from engines import rle
-from engines.backend import Frames, Runtime, Slot
+from engines.backend import Runtime, Slot
 from engines.backends import BackendChoice, open_compiler
 from engines.cores import core_count
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import EngineError
+from engines.images import Frame
 from engines.manifest import check_fit, engines_folder
 from engines.results import Defect, EngineIdentity, Inspection
 from engines.settings import CascadeOverrides, CascadeSettings, ClassSettings, effective_settings
@@ -51,7 +52,7 @@ class Cascade:
         for slot in runtime.slots:
             self._free.put(slot)
 
-    def inspect(self, frames: Sequence[Frames]) -> list[Inspection]:
+    def inspect(self, frames: Sequence[Frame]) -> list[Inspection]:
         """Inspect a batch of at most ``max_frames`` frames, each uint8 ``[height, width]`` of any size.
 
         Returns one inspection per frame in the same order. Raises :class:`engines.errors.InferenceError` where this
@@ -92,7 +93,7 @@ class Cascade:
     ) -> None:
         self.close()
 
-    def _inspect(self, slot: Slot, frames: Sequence[Frames]) -> list[Inspection]:
+    def _inspect(self, slot: Slot, frames: Sequence[Frame]) -> list[Inspection]:
         slot.load([to_input(frame, self.definition.input) for frame in frames])
         gate_scores = slot.gate(np.arange(len(frames), dtype=np.int64)).tolist()
         passed = [number for number, score in enumerate(gate_scores) if score >= self.settings.gate_threshold]
@@ -119,7 +120,9 @@ class Cascade:
             for number, frame in enumerate(frames)
         ]
 
-    def _defects(self, mask: Frames, shape: tuple[int, ...], settings: ClassSettings, score: float) -> Iterator[Defect]:
+    def _defects(
+        self, mask: rle.Mask, shape: tuple[int, ...], settings: ClassSettings, score: float
+    ) -> Iterator[Defect]:
         mask = from_input(mask, *shape)
         if self.settings.regions == "region":
             found = rle.regions(mask)

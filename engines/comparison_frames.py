@@ -9,10 +9,9 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from engines.backend import Frames
 from engines.definition import CascadeDefinition
 from engines.errors import EngineError, FrameRejectedError, UsageError
-from engines.images import ImageLimits, decode
+from engines.images import Frame, ImageLimits, decode
 from engines.openvino.reference import ReferenceStage
 from engines.recording import RecordedFrame, read_recording
 from engines.sizes import to_input
@@ -20,7 +19,7 @@ from engines.sizes import to_input
 COMPARED_FRAMES: Final = 24
 """Frames that are compared at most: enough for every class to occur, few enough for a build of seconds on two cores."""
 
-Classes = Callable[[RecordedFrame, Frames], set[int]]
+Classes = Callable[[RecordedFrame, Frame], set[int]]
 """The ids of the classes that a recorded frame carries; the second argument is the frame at the cascade's size."""
 
 
@@ -28,7 +27,7 @@ Classes = Callable[[RecordedFrame, Frames], set[int]]
 class ComparisonFrames:
     """Frames uint8 ``[height, width]`` of the cascade's input size, ``defective`` of them with a defect."""
 
-    frames: tuple[Frames, ...]
+    frames: tuple[Frame, ...]
     defective: int
 
 
@@ -46,8 +45,8 @@ def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
         )
     classes_of = _from_truth(definition.truth_path) if definition.truth_path else _from_reference(definition)
     wanted = COMPARED_FRAMES // 2
-    clean: list[Frames] = []
-    by_class: dict[int, list[Frames]] = {item.id: [] for item in definition.classes}
+    clean: list[Frame] = []
+    by_class: dict[int, list[Frame]] = {item.id: [] for item in definition.classes}
     for record, frame in _frames(definition, definition.recording_path):
         # A frame of several classes stands for the one that has the fewest so far.
         carried = [by_class[class_id] for class_id in classes_of(record, frame) if class_id in by_class]
@@ -64,7 +63,7 @@ def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
     return ComparisonFrames((*defective, *clean[: len(defective)]), len(defective))
 
 
-def _frames(definition: CascadeDefinition, recording: Path) -> Iterator[tuple[RecordedFrame, Frames]]:
+def _frames(definition: CascadeDefinition, recording: Path) -> Iterator[tuple[RecordedFrame, Frame]]:
     limits = ImageLimits(min_pixels=1)
     for record in read_recording(recording):
         width, height = record.header("width"), record.header("height")
@@ -95,7 +94,7 @@ def _from_truth(path: Path) -> Classes:
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: not a table ImageId,ClassId,EncodedPixels: {error}") from None
 
-    def classes_of(record: RecordedFrame, frame: Frames) -> set[int]:
+    def classes_of(record: RecordedFrame, frame: Frame) -> set[int]:
         del frame
         return carried.get(_frame_name(record.header("frame-id") or ""), set())
 
@@ -112,7 +111,7 @@ def _from_reference(definition: CascadeDefinition) -> Classes:
     """Classes as the models themselves see them: frames that pass are those on which the later stages work."""
     gate, classifier = (ReferenceStage(stage, definition) for stage in definition.stages[:2])
 
-    def classes_of(record: RecordedFrame, frame: Frames) -> set[int]:
+    def classes_of(record: RecordedFrame, frame: Frame) -> set[int]:
         del record
         if float(gate.scores(frame)) < definition.gate.threshold:
             return set()

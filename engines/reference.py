@@ -8,15 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.agreement import DICE_PIXELS, MAX_SCORE_DIFFERENCE, Agreement
-from engines.backend import Frames, Slot
+from engines.backend import Slot
 from engines.definition import CascadeDefinition, Stage
+from engines.images import Frame
 from engines.openvino.reference import ReferenceStage
 
 
 class ReferenceAnswers:
     """What the reference says of one stage on the compared frames, computed once for all engines of the stage."""
 
-    def __init__(self, stage: Stage, definition: CascadeDefinition, frames: Sequence[Frames]) -> None:
+    def __init__(self, stage: Stage, definition: CascadeDefinition, frames: Sequence[Frame]) -> None:
         self._stage = stage
         self._frames = frames
         network = ReferenceStage(stage, definition)

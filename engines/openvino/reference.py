@@ -6,12 +6,14 @@ from typing import Any, cast
 
 import numpy as np
 
-from engines.backend import Frames, Scores
+from engines.backend import Scores
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
+from engines.images import Frame
 from engines.openvino.compiler import DEVICE
 from engines.openvino.core import shared_core
 from engines.openvino.models import first_line, read_stage
+from engines.rle import Mask
 
 
 class ReferenceStage:
@@ -30,18 +32,18 @@ class ReferenceStage:
         except RuntimeError as error:
             raise EngineError(f"{stage.model}: {stage.key}: cannot be compiled: {first_line(error)}") from None
 
-    def scores(self, frame: Frames) -> Scores:
+    def scores(self, frame: Frame) -> Scores:
         """The gate's score float32 ``[]`` or the classifier's ``[classes]`` of a frame uint8 ``[height, width]``."""
         return cast(Scores, self._run({"frames": frame[np.newaxis], "index": np.zeros(1, np.int64)}))
 
-    def mask(self, frame: Frames, threshold: float) -> Frames:
+    def mask(self, frame: Frame, threshold: float) -> Mask:
         """The segmenter's mask uint8 0/1 ``[width, height]`` of a frame uint8 ``[height, width]``."""
         inputs = {
             "frames": frame[np.newaxis],
             "index": np.zeros(1, np.int64),
             "threshold": np.full(1, threshold, np.float32),
         }
-        return cast(Frames, self._run(inputs))
+        return cast(Mask, self._run(inputs))
 
     def _run(self, inputs: dict[str, Any]) -> Any:
         self._request.infer(inputs)

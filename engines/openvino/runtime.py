@@ -12,11 +12,13 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.backend import Chunk, DeviceInfo, EngineFile, Frames, Index, Scores, Slot, plan_chunks
+from engines.backend import Chunk, DeviceInfo, EngineFile, Index, Scores, Slot, plan_chunks
 from engines.cores import core_count
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import DeviceError, EngineError, InferenceError
+from engines.images import Frame
 from engines.openvino.models import first_line, output_shape
+from engines.rle import Mask
 
 _OUTPUT_TYPE = {"gate": np.float32, "classifier": np.float32, "segmenter": np.uint8}
 
@@ -52,7 +54,7 @@ class OpenVINORuntime:
         self.slots: Sequence[Slot] = tuple(OpenVINOSlot(definition, compiled, max_frames) for _ in range(slots))
         self._probe_slot = OpenVINOSlot(definition, compiled[:1], 1)
         self._probe_lock = threading.Lock()
-        self._probe_frame: Frames = np.zeros((definition.input.height, definition.input.width), np.uint8)
+        self._probe_frame: Frame = np.zeros((definition.input.height, definition.input.width), np.uint8)
 
     def probe(self) -> None:
         """See :meth:`engines.backend.Runtime.probe`: runs one blank frame through the first stage."""
@@ -76,7 +78,7 @@ class OpenVINOSlot:
         self, definition: CascadeDefinition, compiled: Sequence[tuple[Stage, int, Any]], max_frames: int
     ) -> None:
         height, width = definition.input.height, definition.input.width
-        self._frames: Frames = np.zeros((max_frames, height, width), np.uint8)
+        self._frames: NDArray[np.uint8] = np.zeros((max_frames, height, width), np.uint8)
         # A tensor for every frame's place: a batch of one is inspected where it lies.
         self._places = [ov.Tensor(self._frames[place : place + 1], shared_memory=True) for place in range(max_frames)]
         self._scores: dict[str, Scores] = {}
@@ -96,7 +98,7 @@ class OpenVINOSlot:
     ) -> None:
         pass
 
-    def load(self, frames: Sequence[Frames]) -> None:
+    def load(self, frames: Sequence[Frame]) -> None:
         """See :meth:`engines.backend.Slot.load`."""
         for place, frame in enumerate(frames):
             self._frames[place] = frame
@@ -109,7 +111,7 @@ class OpenVINOSlot:
         """See :meth:`engines.backend.Slot.classify`."""
         return self._score("classifier", index)
 
-    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Frames]:
+    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Mask]:
         """See :meth:`engines.backend.Slot.segment`."""
         key = self._segmenters[class_number]
         for chunk, engine in self._run(key, index, threshold):
@@ -158,7 +160,7 @@ class _BoundEngine:
     """An infer request whose inputs and outputs are arrays of ours: a run moves no memory and allocates none."""
 
     request: Any
-    frames: Frames
+    frames: NDArray[np.uint8]
     threshold: NDArray[np.float32] | None
     output: NDArray[Any]
 
@@ -166,7 +168,7 @@ class _BoundEngine:
     def bind(cls, model: Any, stage: Stage, definition: CascadeDefinition, batch_size: int) -> _BoundEngine:
         """Bind a compiled model; frames uint8 ``[batch, height, width]``, output as :func:`output_shape` says."""
         request = model.create_infer_request()
-        frames: Frames = np.zeros((batch_size, definition.input.height, definition.input.width), np.uint8)
+        frames: NDArray[np.uint8] = np.zeros((batch_size, definition.input.height, definition.input.width), np.uint8)
         request.set_tensor("frames", ov.Tensor(frames, shared_memory=True))
         # The slot gathers frames before the graph sees them, so the graph's own selection takes them as they lie.
         request.set_tensor("index", ov.Tensor(np.arange(batch_size, dtype=np.int64)))

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
-from engines.backend import Compiler, EngineFile, Frames, Runtime
+from engines.backend import Compiler, EngineFile, Runtime
 from engines.definition import CascadeDefinition, Stage, load_definition
 from engines.errors import EngineError
+from engines.images import Frame
 from tests.support.tiny_cascade import (
     GREY,
     HEIGHT,
@@ -153,7 +154,7 @@ class BackendContract:
         assert len(runtime.slots) == 2
 
         def inspect(number: int) -> None:
-            own: Frames = frame_with({number + 1: [(10, 10, 40, 30)]})
+            own: Frame = frame_with({number + 1: [(10, 10, 40, 30)]})
             others = frame_with({number + 3: [(80, 10, 40, 30)]})
             with runtime.slots[number] as slot:
                 for _ in range(50):

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from engines.agreement import Agreement
-from engines.backend import Frames, Index, Scores
+from engines.backend import Index, Scores
 from engines.definition import CascadeDefinition, load_definition
+from engines.images import Frame
 from engines.reference import ReferenceAnswers
+from engines.rle import Mask
 from tests.support.tiny_cascade import GREY, class_score, frame_with, gate_score, mask_of, write_tiny_cascade
 
 
@@ -48,7 +50,7 @@ class WrongSlot:
     def __init__(self, score_error: float = 0.0, wrong_pixels: int = 0) -> None:
         self._score_error = score_error
         self._wrong_pixels = wrong_pixels
-        self._frames: list[Frames] = []
+        self._frames: list[Frame] = []
         self.batches: list[int] = []
 
     def __enter__(self) -> WrongSlot:
@@ -59,7 +61,7 @@ class WrongSlot:
     ) -> None:
         pass
 
-    def load(self, frames: Sequence[Frames]) -> None:
+    def load(self, frames: Sequence[Frame]) -> None:
         self._frames = list(frames)
         self.batches.append(len(frames))
 
@@ -72,7 +74,7 @@ class WrongSlot:
         found[:, 2] -= np.float32(self._score_error)
         return found
 
-    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Frames]:
+    def segment(self, class_number: int, index: Index, threshold: float) -> Iterator[Mask]:
         for number in index:
             mask = mask_of(self._frames[number], class_number + 1, threshold).T.copy()
             mask.reshape(-1)[: self._wrong_pixels] ^= 1

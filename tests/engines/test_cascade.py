@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from engines import rle
-from engines.backend import Frames
 from engines.cascade import Cascade, open_cascade
 from engines.errors import DeviceError, EngineError, UsageError
+from engines.images import Frame
 from engines.settings import CascadeOverrides, ClassOverrides
 from tests.support.tiny_cascade import class_score, frame_with, gate_score, mask_of, write_tiny_cascade
 
@@ -178,7 +178,7 @@ def test_closing_waits_for_the_batch_in_flight(folder: Path, directory: Path) ->
     slot = next(iter(runtime.slots))
     load_before, close_before = slot.load, runtime.close
 
-    def load(frames: Sequence[Frames]) -> None:
+    def load(frames: Sequence[Frame]) -> None:
         inside.set()
         # Only a close that does not wait gets through in that time.
         assert not closed.wait(0.3)

@@ -17,8 +17,9 @@ import onnx
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.backend import Frames
+from engines.images import Frame
 from engines.recording import RecordedFrame, write_recording
+from engines.rle import Mask
 
 HEIGHT, WIDTH = 64, 160
 CLEAN = 128
@@ -30,9 +31,7 @@ Patch = tuple[int, int, int, int]
 """x, y, width and height in frame pixels."""
 
 
-def frame_with(
-    patches: Mapping[int, Sequence[Patch]] | None = None, height: int = HEIGHT, width: int = WIDTH
-) -> Frames:
+def frame_with(patches: Mapping[int, Sequence[Patch]] | None = None, height: int = HEIGHT, width: int = WIDTH) -> Frame:
     """Clean steel, uint8 ``[height, width]``, with patches by class."""
     frame = np.full((height, width), CLEAN, np.uint8)
     for class_id, places in (patches or {}).items():
@@ -41,17 +40,17 @@ def frame_with(
     return frame
 
 
-def gate_score(frame: Frames) -> float:
+def gate_score(frame: Frame) -> float:
     """What the gate says of a frame."""
     return _sigmoid(0.1 * (float(np.abs(frame.astype(float) - CLEAN).max()) - 40))
 
 
-def class_score(frame: Frames, class_id: int) -> float:
+def class_score(frame: Frame, class_id: int) -> float:
     """What the classifier says of a frame."""
     return _sigmoid(0.5 * (BAND - float(np.abs(frame.astype(float) - GREY[class_id]).min())))
 
 
-def mask_of(frame: Frames, class_id: int, threshold: float = 0.5) -> Frames:
+def mask_of(frame: Frame, class_id: int, threshold: float = 0.5) -> Mask:
     """What the segmenter says of a frame: uint8 0/1 ``[height, width]``."""
     margin = math.log(threshold / (1 - threshold)) / 0.5
     return (BAND - np.abs(frame.astype(float) - GREY[class_id]) > margin).astype(np.uint8)
