@@ -125,20 +125,19 @@ class Cascade:
     ) -> Iterator[Defect]:
         mask = from_input(mask, *shape)
         if self.settings.regions == "region":
-            found = rle.regions(mask)
+            found = rle.regions(mask, settings.min_area_px)
         else:
             whole = rle.whole(mask)
-            found = [] if whole is None else [whole]
+            found = [] if whole is None or whole.area_px < settings.min_area_px else [whole]
         for region in found:
-            if region.area_px >= settings.min_area_px:
-                yield Defect(
-                    class_id=settings.id,
-                    name=settings.name,
-                    score=score,
-                    area_px=region.area_px,
-                    box=region.box,
-                    rle=rle.runs_to_text(region.runs),
-                )
+            yield Defect(
+                class_id=settings.id,
+                name=settings.name,
+                score=score,
+                area_px=region.area_px,
+                box=region.box,
+                rle=rle.runs_to_text(region.runs),
+            )
 
 
 def open_cascade(

@@ -111,11 +111,15 @@ def whole(transposed: Mask) -> Region | None:
     return Region(runs, int(runs[:, 1].sum()), _box(runs, height))
 
 
-def regions(transposed: Mask) -> list[Region]:
-    """The 8-connected regions of a transposed mask uint8 ``[width, height]``, in the order of their first pixel."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(transposed, connectivity=8, ltype=cv2.CV_32S)
+def regions(transposed: Mask, least_area_px: int = 0) -> list[Region]:
+    """The 8-connected regions of a transposed mask uint8 ``[width, height]``, in the order of their first pixel.
+
+    Those of fewer than ``least_area_px`` pixels are left out, and cost nothing: a noisy mask has thousands of specks.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(transposed, connectivity=8, ltype=cv2.CV_32S)
     found = []
-    for label in range(1, count):
+    # Label 0 is what is not set.
+    for label in (np.flatnonzero(stats[1:, cv2.CC_STAT_AREA] >= least_area_px) + 1).tolist():
         # The picture that OpenCV sees is the transposed one: its y is our x.
         y, x, height, width, area = (int(value) for value in stats[label])
         window = np.ascontiguousarray(labels[x : x + width] == label)

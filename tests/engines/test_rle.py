@@ -152,6 +152,31 @@ def test_regions_are_8_connected_disjoint_and_complete(mask: np.ndarray) -> None
     assert firsts == sorted(firsts)
 
 
+@given(MASKS, st.integers(0, 9))
+def test_regions_below_the_least_area_are_left_out(mask: np.ndarray, least: int) -> None:
+    transposed = np.ascontiguousarray(mask.T)
+    kept = [rle.runs_to_text(region.runs) for region in rle.regions(transposed, least)]
+    assert kept == [rle.runs_to_text(region.runs) for region in rle.regions(transposed) if region.area_px >= least]
+
+
+def test_no_runs_are_made_of_what_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    specks = np.zeros((160, 64), np.uint8)
+    specks[::2, ::2] = 1
+    specks[100:110] = 0
+    specks[102:106, 8:12] = 1
+    made = []
+    runs_of = rle.runs_of
+
+    def counted(window: np.ndarray) -> np.ndarray:
+        made.append(window.shape)
+        return runs_of(window)
+
+    monkeypatch.setattr(rle, "runs_of", counted)
+    (only,) = rle.regions(specks, 16)
+    assert (only.area_px, only.box) == (16, Box(102, 8, 4, 4))
+    assert len(made) == 1
+
+
 def _connected(part: np.ndarray) -> bool:
     """Whether growing from one pixel reaches all of them."""
     seen = np.zeros_like(part)
