@@ -22,7 +22,7 @@ from daemon.events import encode_event, event_headers, event_source
 from daemon.frames import FrameMeta
 from daemon.http import ProbeServer
 from daemon.inspector import open_inspector, open_pipeline
-from daemon.kafka import clients, diagnose
+from daemon.kafka import clients, diagnose, rights
 from daemon.line import Line
 from daemon.metrics import LineFigures, Metrics
 from daemon.outbox import EncodeEvent, Outbox, OutboxPolicy
@@ -66,7 +66,8 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         metrics.follow(lambda: _figures(line, pipeline))
         log.info("inspecting", cascade=cascade.identity.cascade, backend=cascade.identity.backend, slots=cascade.slots)
         try:
-            line.run(until_idle_s)
+            with diagnose.naming(rights.of_service(settings)):
+                line.run(until_idle_s)
         finally:
             _log_account(line)
         return line.account
@@ -127,7 +128,7 @@ def _connect(settings: Settings, life: _Life) -> KafkaConsumer | None:
     while not life.stopped.is_set():
         try:
             diagnose.check_broker(settings)
-            diagnose.check_topics(settings)
+            diagnose.check_service(settings)
             return clients.consumer(settings)
         except (BrokerUnreachableError, KafkaTimeoutError) as error:
             # The second where it goes away between being looked at and being used.

@@ -13,6 +13,7 @@ from kafka import errors as kafka_errors
 
 from daemon.errors import BrokerError, FencedError
 from daemon.kafka import diagnose
+from daemon.kafka.rights import refused_resource
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
             f"another instance has taken the name {name!r}, or this one stood still for longer than "
             "kafka.transaction_timeout_ms: give each instance its own kafka.instance"
         )
-    if isinstance(error, REFUSALS):
+    if isinstance(error, REFUSALS) or refused_resource(error) is not None:
         return diagnose.explain(error)
     if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
         return BrokerError(

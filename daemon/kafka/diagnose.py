@@ -7,7 +7,7 @@ tells of a refused login, and last asks for the topics.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kafka import KafkaAdminClient
@@ -16,7 +16,9 @@ from kafka import errors as kafka_errors
 from daemon.errors import BrokerError, BrokerUnreachableError
 from daemon.kafka import clients
 from daemon.kafka.probe import probe, split_address
+from daemon.kafka.rights import Right, missing_rights, of_service, refused_resource
 from daemon.kafka.topics import topic_states
+from daemon.kafka.versions import check_transactions
 from daemon.settings import Settings
 
 CONNECT_TIMEOUT_MS = 5_000
@@ -34,9 +36,11 @@ def check_broker(settings: Settings) -> str:
         return clients.cluster_id(client)
 
 
-def check_topics(settings: Settings) -> None:
-    """Raise :class:`BrokerError` unless all three topics exist and may be used; errors as in :func:`check_broker`."""
+def check_service(settings: Settings) -> None:
+    """Raise :class:`BrokerError` unless the broker can deliver as configured, and all three topics exist and may be
+    used; errors as in :func:`check_broker`."""
     with connected(settings) as client:
+        check_transactions(client, settings)
         problems = [state.problem for state in topic_states(client, settings) if state.problem]
     if problems:
         raise BrokerError("\n".join(problems))
@@ -45,10 +49,18 @@ def check_topics(settings: Settings) -> None:
 def check_names(client: KafkaAdminClient, settings: Settings) -> None:
     """Raise :class:`BrokerError` where the group or, for exactly once, the transactional id may not be used.
 
-    A broker tells only whether it may be seen, which the right to use it includes; the first use has the last word.
+    A broker tells of a transactional id, and of a group that has no members yet, only whether it may be seen, which the
+    right to use it includes; the first use has the last word.
     """
     kafka = settings.kafka
-    looks: list[Callable[[], object]] = [lambda: client.describe_groups([kafka.group])]
+
+    def look_at_group() -> None:
+        found = client.describe_groups([kafka.group]).get(kafka.group, {})
+        allowed = found.get("authorized_operations")
+        if allowed and "READ" not in allowed:
+            raise kafka_errors.GroupAuthorizationFailedError(kafka.group)
+
+    looks: list[Callable[[], object]] = [look_at_group]
     if kafka.delivery == "exactly_once":
         looks.append(lambda: client.describe_transactions([kafka.transactional_id]))
     for look in looks:
@@ -74,27 +86,40 @@ def connected(settings: Settings) -> Iterator[KafkaAdminClient]:
             _probe_advertised(client, settings)
             yield client
         except kafka_errors.KafkaError as error:
-            raise explain(error) from error
+            raise explain(error, of_service(settings)) from error
         finally:
             client.close()
 
 
-def explain(error: kafka_errors.KafkaError) -> BrokerError:
-    """The error for the user of an error of the client: which right is missing, or that the broker does not answer."""
-    rights = {
-        kafka_errors.TopicAuthorizationFailedError: "READ on the frames topic, WRITE on the events and dead topics",
-        kafka_errors.GroupAuthorizationFailedError: "READ on the consumer group kafka.group",
-        kafka_errors.TransactionalIdAuthorizationFailedError: "WRITE and DESCRIBE on its transactional id",
-        kafka_errors.ClusterAuthorizationFailedError: "IDEMPOTENT_WRITE on the cluster",
-    }
+def explain(error: kafka_errors.KafkaError, rights: Sequence[Right] = ()) -> BrokerError:
+    """The error for the user of an error of the client: which of ``rights`` is missing, those that what was done needs,
+    or that the broker does not answer."""
     kind = type(error)
-    if kind in rights:
-        return BrokerError(f"the broker refused a right: allow this user {rights[kind]} ({kind.__name__})")
+    if refused_resource(error) is not None:
+        missing = missing_rights(error, rights)
+        if not missing:
+            return BrokerError(f"the broker refused a right: {error}: see docs/security.md")
+        return BrokerError("; ".join(right.missing for right in missing))
     if isinstance(
         error, kafka_errors.RetriableError | kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError
     ):
         return BrokerUnreachableError(f"the broker does not answer: {kind.__name__}: {error}")
     return BrokerError(f"the broker refused: {kind.__name__}: {error}")
+
+
+@contextmanager
+def naming(rights: Sequence[Right]) -> Iterator[None]:
+    """Where the broker refuses one of these rights within the context, say which.
+
+    What fails inside knows the client's error and not what the configuration calls the topic or the group.
+    """
+    try:
+        yield
+    except BrokerError as refusal:
+        error = refusal.__cause__
+        if not isinstance(error, kafka_errors.KafkaError) or not missing_rights(error, rights):
+            raise
+        raise explain(error, rights) from error
 
 
 def _probe_addresses(settings: Settings) -> None:
@@ -128,9 +153,9 @@ def _login_problem(settings: Settings, heard: list[BaseException], error: kafka_
     kinds = {type(told) for told in heard}
     where = f"broker {settings.kafka.bootstrap}"
     if security.sasl_mechanism == "OAUTHBEARER":
-        login = "the login: a token that is wrong or has expired"
+        login = "the login: a token that is wrong or has expired (kafka.security.token_file)"
     else:
-        login = f"the login of {security.username}: wrong user or password"
+        login = f"the login of {security.username}: wrong user or password (kafka.security.username, password_file)"
     if kafka_errors.SaslAuthenticationFailedError in kinds:
         return BrokerError(f"{where}: refused {login}")
     # A broker that is going down hangs up as well: then this says so.

@@ -23,6 +23,10 @@ MAX_ANSWER_BYTES: Final = 1_000_000
 TLS_ALERT: Final = 0x15
 """First byte of a TLS alert record (RFC 8446, section 5.1): what a TLS port says to a client without TLS."""
 
+HOST_MISMATCHES: Final = (62, 64)
+"""What OpenSSL calls a certificate that does not name the host, or not its address: X509_V_ERR_HOSTNAME_MISMATCH and
+X509_V_ERR_IP_ADDRESS_MISMATCH."""
+
 # The two requests that a listener answers before any login, by their numbers in Kafka's protocol.
 API_VERSIONS: Final = 18
 SASL_HANDSHAKE: Final = 17
@@ -68,12 +72,17 @@ def _connection(host: str, port: int, place: str) -> socket.socket:
     try:
         return socket.create_connection((host, port), timeout=TIMEOUT_S)
     except socket.gaierror as error:
-        raise BrokerUnreachableError(f"{place}: the name {host} does not resolve ({error.strerror})") from None
+        raise BrokerUnreachableError(
+            f"{place}: the name {host} does not resolve ({error.strerror}): see kafka.bootstrap"
+        ) from None
     except ConnectionRefusedError:
-        raise BrokerUnreachableError(f"{place}: connection refused: nothing listens on that port") from None
+        raise BrokerUnreachableError(
+            f"{place}: connection refused: nothing listens on that port: start the broker, or see kafka.bootstrap"
+        ) from None
     except TimeoutError:
         raise BrokerUnreachableError(
-            f"{place}: no answer within {TIMEOUT_S:.0f} s: the host is down or a firewall drops packets"
+            f"{place}: no answer within {TIMEOUT_S:.0f} s: the host is down or a firewall drops packets: "
+            "see kafka.bootstrap"
         ) from None
     except OSError as error:
         raise BrokerUnreachableError(f"{place}: cannot connect: {error.strerror or error}") from None
@@ -96,9 +105,15 @@ def _secured(connection: socket.socket, context: ssl.SSLContext, host: str, plac
     try:
         return context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
+        told = error.verify_message.rstrip(".")
+        if error.verify_code in HOST_MISMATCHES:
+            raise BrokerError(
+                f"{place}: its certificate is for another host ({told}): put a name that it has into kafka.bootstrap, "
+                "or set kafka.security.check_hostname to false"
+            ) from None
         raise BrokerError(
-            f"{place}: its certificate is not trusted: {error.verify_message.rstrip('.')} "
-            "(kafka.security.ca_file, check_hostname)"
+            f"{place}: its certificate is not trusted ({told}): kafka.security.ca_file must have the authority "
+            "that signed it"
         ) from None
     except (ssl.SSLEOFError, ConnectionError):
         # Kafka reads a TLS greeting as the length of a request, finds it too large and hangs up.

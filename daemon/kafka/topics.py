@@ -9,6 +9,7 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 
 from daemon.errors import BrokerError, BrokerUnreachableError
+from daemon.kafka.rights import Right, of_creation
 from daemon.settings import Settings
 
 FRAME_PARTITIONS = 4
@@ -44,19 +45,24 @@ def topic_states(client: KafkaAdminClient, settings: Settings) -> list[TopicStat
     Raises :class:`BrokerUnreachableError` for a topic that nobody serves just now, as while brokers start.
     """
     topics = settings.kafka.topics
-    wanted = {"frames": (topics.frames, "READ"), "events": (topics.events, "WRITE"), "dead": (topics.dead, "WRITE")}
-    found = {topic["name"]: topic for topic in client.describe_topics([name for name, _ in wanted.values()])}
-    return [_state(key, name, right, found.get(name)) for key, (name, right) in wanted.items()]
+    wanted = {
+        "frames": Right("Read", "topic", topics.frames),
+        "events": Right("Write", "topic", topics.events),
+        "dead": Right("Write", "topic", topics.dead),
+    }
+    found = {topic["name"]: topic for topic in client.describe_topics([right.name for right in wanted.values()])}
+    return [_state(key, right, found.get(right.name)) for key, right in wanted.items()]
 
 
-def _state(key: str, name: str, right: str, found: dict[str, Any] | None) -> TopicState:
+def _state(key: str, right: Right, found: dict[str, Any] | None) -> TopicState:
+    name = right.name
     error = kafka_errors.for_code(found["error_code"]) if found else kafka_errors.UnknownTopicOrPartitionError
     if error is kafka_errors.UnknownTopicOrPartitionError:
         hint = "make it, or let millwatch check --create make it"
         return TopicState(key, name, 0, f"topic {name} does not exist: {hint}", missing=True)
     if error is kafka_errors.TopicAuthorizationFailedError:
-        # Without DESCRIBE the broker does not even say whether the topic exists.
-        return TopicState(key, name, 0, f"no right to see topic {name}: allow DESCRIBE and {right} on it")
+        # Without DESCRIBE, which comes with the right, the broker does not even say whether the topic exists.
+        return TopicState(key, name, 0, right.missing)
     if issubclass(error, kafka_errors.RetriableError):
         raise BrokerUnreachableError(f"topic {name} is not served yet ({error.__name__}): are all brokers up?")
     if error is not kafka_errors.NoError or found is None:
@@ -64,23 +70,24 @@ def _state(key: str, name: str, right: str, found: dict[str, Any] | None) -> Top
     partitions = len(found["partitions"])
     allowed = found.get("authorized_operations")
     # Brokers before 2.3, and those that are not Apache Kafka, do not say what is allowed.
-    if allowed and right not in allowed:
-        return TopicState(key, name, partitions, f"no right to {right} topic {name}: allow {right} on it")
+    if allowed and right.operation.upper() not in allowed:
+        return TopicState(key, name, partitions, right.missing)
     return TopicState(key, name, partitions, None)
 
 
 def create_topics(client: KafkaAdminClient, settings: Settings, missing: list[TopicState]) -> None:
     """Make topics that are missing, with the broker's own replication. Raises :class:`BrokerError` where it refuses."""
     if missing:
+        new = {state.name: _new_topic(state.key, settings) for state in missing}
         try:
             # A topic that is made is not seen at once by every broker.
-            new = {state.name: _new_topic(state.key, settings) for state in missing}
             client.create_topics(new, wait_for_metadata=True)
         except kafka_errors.TopicAlreadyExistsError:
             # Somebody else was faster; what they made is looked at next.
             return
         except kafka_errors.AuthorizationError as error:
-            raise BrokerError(f"no right to make topics ({type(error).__name__}): allow CREATE on them") from None
+            wanted = [right.missing for right in of_creation(settings) if right.name in new]
+            raise BrokerError("; ".join(wanted)) from error
         except kafka_errors.BrokerResponseError as error:
             raise BrokerError(f"the broker does not make the topics: {type(error).__name__}: {error}") from None
 

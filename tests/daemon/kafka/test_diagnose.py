@@ -9,10 +9,14 @@ from kafka import errors as kafka_errors
 
 from daemon.errors import BrokerError, BrokerUnreachableError
 from daemon.kafka import diagnose
+from daemon.kafka.rights import Right, of_service
 from daemon.kafka.topics import create_topics, topic_states
 from daemon.settings import Settings, load_settings
 from tests.daemon.kafka.fake_broker import FakeBroker, kafka, tls_port
 from tests.support.topics import Lane
+
+ALLOW = "kafka-acls.sh --add --allow-principal User:..."
+TRANSACTIONS = "--operation Write --transactional-id millwatch- --resource-pattern-type prefixed"
 
 
 def settings(port: int, *overrides: str) -> Settings:
@@ -32,7 +36,7 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.kafka
 def test_a_broker_and_its_topics_that_are_right(lane: Lane) -> None:
     assert diagnose.check_broker(lane.settings())
-    diagnose.check_topics(lane.settings())
+    diagnose.check_service(lane.settings())
     with diagnose.connected(lane.settings()) as client:
         diagnose.check_names(client, lane.settings())
 
@@ -41,7 +45,7 @@ def test_a_broker_and_its_topics_that_are_right(lane: Lane) -> None:
 def test_missing_topics_are_named_and_can_be_made(lane: Lane) -> None:
     chosen = lane.settings(f"kafka.topics.frames={lane.name}.new", f"kafka.topics.dead={lane.name}.new.dead")
     with pytest.raises(BrokerError) as caught:
-        diagnose.check_topics(chosen)
+        diagnose.check_service(chosen)
     assert str(caught.value).splitlines() == [
         f"topic {lane.name}.new does not exist: make it, or let millwatch check --create make it",
         f"topic {lane.name}.new.dead does not exist: make it, or let millwatch check --create make it",
@@ -103,10 +107,6 @@ def test_the_clients_log_is_quiet_while_it_is_diagnosed(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (kafka_errors.TopicAuthorizationFailedError("x"), BrokerError, "READ on the frames topic"),
-        (kafka_errors.GroupAuthorizationFailedError("x"), BrokerError, "READ on the consumer group"),
-        (kafka_errors.TransactionalIdAuthorizationFailedError("x"), BrokerError, "transactional id"),
-        (kafka_errors.ClusterAuthorizationFailedError("x"), BrokerError, "IDEMPOTENT_WRITE"),
         (kafka_errors.KafkaTimeoutError("x"), BrokerUnreachableError, "does not answer"),
         (kafka_errors.NotLeaderForPartitionError("x"), BrokerUnreachableError, "does not answer"),
         (kafka_errors.InvalidTopicError("x"), BrokerError, "the broker refused: InvalidTopicError"),
@@ -117,6 +117,56 @@ def test_an_error_of_the_client_in_the_users_words(error: Any, kind: type[Broker
     assert type(explained) is kind
     assert words in str(explained)
     assert explained.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            kafka_errors.TopicAuthorizationFailedError({"camera.frames"}),
+            f"no right READ on topic camera.frames: {ALLOW} --operation Read --topic camera.frames",
+        ),
+        (
+            kafka_errors.TopicAuthorizationFailedError("camera.frames.dead"),
+            f"no right WRITE on topic camera.frames.dead: {ALLOW} --operation Write --topic camera.frames.dead",
+        ),
+        (
+            kafka_errors.GroupAuthorizationFailedError("millwatch"),
+            f"no right READ on group millwatch: {ALLOW} --operation Read --group millwatch",
+        ),
+        (
+            kafka_errors.TransactionalIdAuthorizationFailedError(),
+            f"no right WRITE on transactional-id millwatch-*: {ALLOW} {TRANSACTIONS}",
+        ),
+        (
+            kafka_errors.KafkaError("in an error state", kafka_errors.TopicAuthorizationFailedError({"defect.events"})),
+            f"no right WRITE on topic defect.events: {ALLOW} --operation Write --topic defect.events",
+        ),
+        (
+            kafka_errors.ClusterAuthorizationFailedError("not idempotent"),
+            "the broker refused a right: [Error 31] ClusterAuthorizationFailedError: not idempotent: see docs/security.md",
+        ),
+        (
+            kafka_errors.TopicAuthorizationFailedError({"another"}),
+            "the broker refused a right: [Error 29] TopicAuthorizationFailedError: {'another'}: see docs/security.md",
+        ),
+    ],
+)
+def test_a_refusal_names_the_right_that_is_missing(error: Any, words: str) -> None:
+    explained = diagnose.explain(error, of_service(load_settings()))
+    assert type(explained) is BrokerError
+    assert str(explained) == words
+
+
+def test_rights_are_named_for_what_failed_further_in() -> None:
+    def fail(cause: kafka_errors.KafkaError) -> None:
+        with diagnose.naming(of_service(load_settings())):
+            raise diagnose.explain(cause) from cause
+
+    with pytest.raises(BrokerError, match="no right READ on group millwatch: kafka-acls"):
+        fail(kafka_errors.GroupAuthorizationFailedError("millwatch"))
+    with pytest.raises(BrokerUnreachableError, match="does not answer"):
+        fail(kafka_errors.KafkaTimeoutError("late"))
 
 
 class Client:
@@ -132,10 +182,10 @@ class Client:
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        ({"error_code": 29, "partitions": []}, "no right to see topic camera.frames: allow DESCRIBE and READ on it"),
+        ({"error_code": 29, "partitions": []}, Right("Read", "topic", "camera.frames").missing),
         (
             {"error_code": 0, "partitions": [1, 2], "authorized_operations": ["DESCRIBE"]},
-            "no right to READ topic camera.frames: allow READ on it",
+            Right("Read", "topic", "camera.frames").missing,
         ),
         ({"error_code": 0, "partitions": [1, 2], "authorized_operations": ["READ"]}, None),
         ({"error_code": 0, "partitions": [1, 2], "authorized_operations": None}, None),
