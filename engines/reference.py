@@ -53,7 +53,8 @@ class ReferenceAnswers:
         return Agreement(
             frames=len(self._frames),
             max_score_difference=float(np.abs(found - self._scores).max()),
-            verdicts_flipped=int((flipped & far).sum()),
+            verdicts_flipped=int(flipped.sum()),
+            far_verdicts_flipped=int((flipped & far).sum()),
         )
 
     def _compare_masks(self, slot: Slot, batch_size: int, class_number: int) -> Agreement:

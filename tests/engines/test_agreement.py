@@ -14,16 +14,16 @@ from engines.definition import CascadeDefinition, load_definition
 from engines.images import Frame
 from engines.reference import ReferenceAnswers
 from engines.rle import Mask
-from tests.support.tiny_cascade import GREY, class_score, frame_with, gate_score, mask_of, write_tiny_cascade
+from tests.support.tiny_cascade import CLEAN, GREY, class_score, frame_with, gate_score, mask_of, write_tiny_cascade
 
 
 @pytest.mark.parametrize(
     ("agreement", "problem"),
     [
-        (Agreement(frames=4, max_score_difference=0.02, verdicts_flipped=0), None),
+        (Agreement(frames=4, max_score_difference=0.02, verdicts_flipped=1, far_verdicts_flipped=0), None),
         (Agreement(frames=4, max_score_difference=0.0201, verdicts_flipped=0), "a score is off by 0.0201"),
         (Agreement(frames=4, max_score_difference=float("nan"), verdicts_flipped=0), "a score is off by nan"),
-        (Agreement(frames=4, max_score_difference=0.0, verdicts_flipped=1), "1 verdicts flip"),
+        (Agreement(frames=4, max_score_difference=0.0, verdicts_flipped=1, far_verdicts_flipped=1), "1 verdicts flip"),
         (Agreement(frames=4, max_flipped_share=0.001, min_dice=0.98), None),
         (Agreement(frames=4, max_flipped_share=0.00101, min_dice=1.0), "0.101% of a mask's frame flip"),
         (Agreement(frames=4, max_flipped_share=0.0, min_dice=0.9799), "Dice is 0.9799"),
@@ -100,9 +100,19 @@ def test_scores(definition: CascadeDefinition) -> None:
 
 def test_a_flip_far_from_the_threshold_counts(definition: CascadeDefinition) -> None:
     reference = ReferenceAnswers(definition.stages[0], definition, FRAMES)
-    assert reference.compare(WrongSlot(0.01), 5).verdicts_flipped == 0
-    assert reference.compare(WrongSlot(0.9), 5).verdicts_flipped == 1
-    assert reference.compare(WrongSlot(-0.9), 5).verdicts_flipped == 4
+    for error, flipped in ((0.01, 0), (0.9, 1), (-0.9, 4)):
+        found = reference.compare(WrongSlot(error), 5)
+        assert (found.verdicts_flipped, found.far_verdicts_flipped) == (flipped, flipped)
+
+
+def test_a_flip_at_the_threshold_is_told_and_allowed(definition: CascadeDefinition) -> None:
+    # The gate says of a departure of 40 grey values 0.5, which is its threshold.
+    at_threshold = frame_with()
+    at_threshold[0, 0] = CLEAN + 40
+    reference = ReferenceAnswers(definition.stages[0], definition, [*FRAMES, at_threshold])
+    found = reference.compare(WrongSlot(-0.01), 5)
+    assert (found.verdicts_flipped, found.far_verdicts_flipped) == (1, 0)
+    assert found.problem() is None
 
 
 def test_masks(definition: CascadeDefinition) -> None:
