@@ -54,12 +54,12 @@ def measure_parts(settings: Settings, frames: Sequence[Frame]) -> PartTimes:
     definition = load_definition(settings.cascade)
     thresholds = effective_settings(definition, cascade_overrides(settings))
     compiler = open_compiler(settings.engine.backend, settings.engine.device)
-    folder = engines_folder(settings.engine.directory, definition, compiler.device.backend)
-    manifest = check_fit(folder, definition, compiler.device).manifest
-    if manifest is None:
-        raise EngineError(f"no engines in {folder}: run millwatch build-engines")
+    fit = check_fit(settings.engine.directory, definition, compiler, bit_depth=settings.input.bit_depth)
+    if fit.manifest is None:
+        raise EngineError(f"{fit.problem}: run millwatch build-engines")
     decode = frame_decoder(image_limits(settings), require_crc32c=settings.input.require_crc32c)
-    runtime = compiler.open(definition, manifest.engine_files(folder), slots=1, max_frames=1, threads=1)
+    folder = engines_folder(settings.engine.directory, definition, compiler.device.backend)
+    runtime = compiler.open(definition, fit.manifest.engine_files(folder), slots=1, max_frames=1, threads=1)
     try:
         with runtime.slots[0] as slot:
             warm_up = PartTimes()

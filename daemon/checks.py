@@ -12,7 +12,7 @@ from daemon.settings import Settings
 from engines.backends import open_compiler
 from engines.definition import load_definition
 from engines.errors import EngineError, MillwatchError
-from engines.manifest import check_fit, engines_folder
+from engines.manifest import check_fit
 from engines.settings import effective_settings
 
 
@@ -64,8 +64,8 @@ def _device(settings: Settings) -> str:
 def _engines(settings: Settings) -> str:
     """Whether the engines fit, and where they do whether the device answers with them."""
     definition = load_definition(settings.cascade)
-    device = open_compiler(settings.engine.backend, settings.engine.device).device
-    fit = check_fit(engines_folder(settings.engine.directory, definition, device.backend), definition, device)
+    compiler = open_compiler(settings.engine.backend, settings.engine.device)
+    fit = check_fit(settings.engine.directory, definition, compiler, bit_depth=settings.input.bit_depth)
     if fit.manifest is None:
         if settings.engine.rebuild:
             return f"{fit.problem}: run builds them at its start, millwatch build-engines does it now"

@@ -177,7 +177,12 @@ def _build_engines(settings: Settings, console: Console) -> None:
         _tell(console, "engines", f"building {step.stage} ({step.number} of {step.total})")
 
     report = build_cascade(
-        settings.cascade, directory=engine.directory, backend=engine.backend, device=engine.device, progress=tell
+        settings.cascade,
+        directory=engine.directory,
+        backend=engine.backend,
+        device=engine.device,
+        bit_depth=settings.input.bit_depth,
+        progress=tell,
     )
     device = report.manifest.device
     state = "up to date" if report.up_to_date else "built"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -15,13 +13,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from engines.agreement import DICE_PIXELS, MAX_FLIPPED_SHARE, MAX_SCORE_DIFFERENCE, MIN_DICE, Agreement
+from engines.agreement import Agreement
 from engines.backend import Compiler, EngineFile, Precision
 from engines.backends import BackendChoice, open_compiler
-from engines.comparison_frames import COMPARED_FRAMES, read_comparison_frames
-from engines.definition import DIGEST_LENGTH, CascadeDefinition, Stage, load_definition, model_digest
-from engines.errors import EngineError
-from engines.manifest import MANIFEST_FILE, BuiltEngine, BuiltStage, Manifest, check_fit, engines_folder, file_digest
+from engines.comparison_frames import read_comparison_frames
+from engines.definition import CascadeDefinition, Stage, file_digest, load_definition, model_digest
+from engines.errors import EngineError, InferenceError
+from engines.manifest import (
+    MANIFEST_FILE,
+    BuiltEngine,
+    BuiltStage,
+    Manifest,
+    RefusedPrecision,
+    build_settings_digest,
+    check_fit,
+    engines_folder,
+)
 from engines.reference import ReferenceAnswers
 
 Progress = Callable[["BuildStep"], None]
@@ -73,20 +80,24 @@ def build_cascade(
     backend: BackendChoice = "auto",
     device: str = "auto",
     batch_sizes: tuple[int, ...] | None = None,
+    bit_depth: int = 16,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build the engines of the cascade in ``folder`` below ``directory``, unless they fit already.
 
-    ``batch_sizes`` are the backend's own by default. Where a stage disagrees in a faster precision it is built in the
-    exact one. ``force`` builds in any case. Builds of the same engines at the same time wait for each other.
+    ``batch_sizes`` are the backend's own by default; ``bit_depth`` (8-16) is that of 16-bit data in the cascade's
+    recording, the same as for :func:`engines.cascade.open_cascade`. Where a stage cannot be compiled in a faster
+    precision, or disagrees in it, it is built in the next one, and the manifest says why. ``force`` builds in any case.
+    Builds of the same engines at the same time wait for each other.
 
     Raises :class:`EngineError` where a stage cannot be compiled or disagrees in every precision, naming stage, batch
     size and figure, or nothing can be written; :class:`engines.errors.DeviceError` where the backend is not here; and
     :class:`engines.errors.UsageError` for a wrong cascade.
     """
     definition = load_definition(folder)
-    return build(definition, open_compiler(backend, device), directory, batch_sizes, force=force, progress=progress)
+    compiler = open_compiler(backend, device)
+    return build(definition, compiler, directory, batch_sizes, bit_depth=bit_depth, force=force, progress=progress)
 
 
 def build(
@@ -95,16 +106,18 @@ def build(
     directory: Path,
     batch_sizes: tuple[int, ...] | None = None,
     *,
+    bit_depth: int = 16,
     force: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """:func:`build_cascade` with a definition and a compiler at hand."""
     target = engines_folder(directory, definition, compiler.device.backend)
     sizes = tuple(sorted(set(batch_sizes or compiler.batch_sizes)))
-    settings = _settings_digest(compiler, sizes)
 
     def found() -> BuildReport | None:
-        manifest = None if force else check_fit(target, definition, compiler.device, settings).manifest
+        if force:
+            return None
+        manifest = check_fit(directory, definition, compiler, bit_depth=bit_depth, batch_sizes=sizes).manifest
         return BuildReport(target, True, manifest, _results(target, manifest, {})) if manifest else None
 
     # Engines that fit may lie where nothing can be written, so the lock comes second, and then the question again:
@@ -116,7 +129,7 @@ def build(
         report = found()
         if report is not None:
             return report
-        manifest, seconds = _build_stages(definition, compiler, target, sizes, settings, progress or _silent)
+        manifest, seconds = _build_stages(definition, compiler, target, sizes, bit_depth, progress or _silent)
         return BuildReport(target, False, manifest, _results(target, manifest, seconds))
 
 
@@ -125,12 +138,12 @@ def _build_stages(
     compiler: Compiler,
     target: Path,
     sizes: tuple[int, ...],
-    settings: str,
+    bit_depth: int,
     progress: Progress,
 ) -> tuple[Manifest, dict[str, float]]:
     # Before any of them is compiled: engines of a model that is replaced meanwhile must not fit the new one.
     models = definition.hash()
-    compared = read_comparison_frames(definition)
+    compared = read_comparison_frames(definition, bit_depth)
     stages: list[BuiltStage] = []
     seconds: dict[str, float] = {}
     with _writing(target):
@@ -140,14 +153,15 @@ def _build_stages(
             progress(BuildStep(stage.key, number, len(definition.stages)))
             reference = ReferenceAnswers(stage, definition, compared.frames)
             started = time.monotonic()
-            stages.append(_build_stage(definition, compiler, stage, sizes, reference, Path(scratch)))
+            with _writing(target):
+                stages.append(_build_stage(definition, compiler, stage, sizes, reference, Path(scratch)))
             seconds[stage.key] = time.monotonic() - started
         manifest = Manifest(
             schema="millwatch.engines/1",
             cascade=definition.name,
             version=definition.version,
             hash=models,
-            settings=settings,
+            build_settings=build_settings_digest(compiler, bit_depth),
             device=compiler.device,
             built_at=datetime.now(UTC).isoformat(timespec="seconds"),
             compared_frames=len(compared.frames),
@@ -172,20 +186,23 @@ def _build_stage(
     reference: ReferenceAnswers,
     scratch: Path,
 ) -> BuiltStage:
-    """The stage in the first precision in which the engines of all batch sizes agree."""
-    model, problem = model_digest(stage.model), ""
+    """The stage in the first precision in which the engines of all batch sizes can be compiled and agree."""
+    model = model_digest(stage.model)
+    refused: list[RefusedPrecision] = []
     for precision in compiler.precisions:
         engines = []
         for size in sizes:
             path = scratch / f"{stage.key}-b{size}{compiler.suffix}"
-            with _writing(scratch):
+            try:
                 compiler.build(stage, definition, size, precision, path)
-            runtime = compiler.open(definition, [EngineFile(stage.key, size, path)], slots=1, max_frames=size)
-            with contextlib.closing(runtime):
-                agreement = reference.compare(runtime.slots[0], size)
-            broken = agreement.problem()
-            if broken is not None:
-                problem = f"{stage.key} at batch size {size} in {precision}: {broken}"
+                runtime = compiler.open(definition, [EngineFile(stage.key, size, path)], slots=1, max_frames=size)
+                with contextlib.closing(runtime):
+                    agreement = reference.compare(runtime.slots[0], size)
+                problem = agreement.problem()
+            except (EngineError, InferenceError) as error:
+                problem = str(error)
+            if problem is not None:
+                refused.append(RefusedPrecision(precision=precision, batch_size=size, reason=problem))
                 break
             digest = file_digest(path)
             named = path.with_name(f"{stage.key}-b{size}-{precision}-{digest}{compiler.suffix}")
@@ -193,15 +210,15 @@ def _build_stage(
                 BuiltEngine(batch_size=size, file=path.replace(named).name, digest=digest, agreement=agreement)
             )
         else:
-            return BuiltStage(stage=stage.key, model=model, precision=precision, engines=tuple(engines))
-    raise EngineError(f"{definition.folder}: the engine disagrees with its model: {problem}")
-
-
-def _settings_digest(compiler: Compiler, sizes: tuple[int, ...]) -> str:
-    """Names how engines are built: what could be chosen differently for the same models on the same device."""
-    limits = (MAX_SCORE_DIFFERENCE, MAX_FLIPPED_SHARE, MIN_DICE, DICE_PIXELS, COMPARED_FRAMES)
-    text = json.dumps({"precisions": compiler.precisions, "batch_sizes": sizes, "limits": limits})
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+            return BuiltStage(
+                stage=stage.key, model=model, precision=precision, refused=tuple(refused), engines=tuple(engines)
+            )
+    # Precisions end with the exact one: what was wrong before it is of no interest where that fails, too.
+    last = refused[-1]
+    raise EngineError(
+        f"{definition.folder}: no engine of {stage.key} at batch size {last.batch_size} in {last.precision}:"
+        f" {last.reason}"
+    )
 
 
 def _results(target: Path, manifest: Manifest, seconds: dict[str, float]) -> tuple[EngineResult, ...]:

@@ -158,7 +158,8 @@ def open_cascade(
 
     ``max_frames`` is the largest batch, ``slots`` the batches in flight (default: two more than cores), ``threads`` the
     processor's threads for all of them together (default: all cores; a GPU ignores it). ``bit_depth`` is that of
-    decoding, named here because it can change a verdict. ``progress`` is called while building.
+    decoding, named here because it can change a verdict and whether engines agree. ``progress`` is called while
+    building.
 
     Raises :class:`EngineError` where engines are missing or do not fit and ``rebuild`` is off, or the build fails;
     :class:`engines.errors.DeviceError` where the device is not here; and :class:`engines.errors.UsageError` for a wrong
@@ -168,14 +169,14 @@ def open_cascade(
     settings = effective_settings(definition, overrides)
     compiler = open_compiler(backend, device)
     engines = engines_folder(directory, definition, compiler.device.backend)
-    fit = check_fit(engines, definition, compiler.device)
+    fit = check_fit(directory, definition, compiler, bit_depth=bit_depth)
     manifest = fit.manifest
     if manifest is None:
         if not rebuild:
             raise EngineError(f"{fit.problem}: run millwatch build-engines, or set engine.rebuild")
         from engines.build import build
 
-        manifest = build(definition, compiler, directory, progress=progress).manifest
+        manifest = build(definition, compiler, directory, bit_depth=bit_depth, progress=progress).manifest
     runtime = compiler.open(
         definition,
         manifest.engine_files(engines),

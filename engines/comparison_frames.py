@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path, PurePosixPath
-from typing import Final
 
+from engines.agreement import COMPARED_FRAMES
 from engines.definition import CascadeDefinition
 from engines.errors import EngineError, FrameRejectedError, UsageError
 from engines.images import Frame, ImageLimits, decode
 from engines.openvino.reference import ReferenceStage
 from engines.recording import RecordedFrame, read_recording
 from engines.sizes import to_input
-
-COMPARED_FRAMES: Final = 24
-"""Frames that are compared at most: enough for every class to occur, few enough for a build of seconds on two cores."""
 
 Classes = Callable[[RecordedFrame, Frame], set[int]]
 """The ids of the classes that a recorded frame carries; the second argument is the frame at the cascade's size."""
@@ -31,11 +28,14 @@ class ComparisonFrames:
     defective: int
 
 
-def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
+def read_comparison_frames(definition: CascadeDefinition, bit_depth: int) -> ComparisonFrames:
     """Frames of the cascade's recording, at least half of them defective, every class among them that occurs there.
 
     What is defective is told by the truth beside the recording, and where there is none by the reference's gate and
-    classifier. Raises :class:`EngineError` where the cascade names no recording or nothing in it is defective, and
+    classifier. A frame that carries only classes that the cascade lacks is passed over. ``bit_depth`` (8-16) is that of
+    data in 16-bit containers, as for :class:`engines.images.ImageLimits`.
+
+    Raises :class:`EngineError` where the cascade names no recording or nothing in it is defective, and
     :class:`UsageError` where recording or truth cannot be read.
     """
     if definition.recording_path is None:
@@ -47,9 +47,13 @@ def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
     wanted = COMPARED_FRAMES // 2
     clean: list[Frame] = []
     by_class: dict[int, list[Frame]] = {item.id: [] for item in definition.classes}
-    for record, frame in _frames(definition, definition.recording_path):
+    for record, frame in _frames(definition, definition.recording_path, bit_depth):
+        classes = classes_of(record, frame)
+        carried = [by_class[class_id] for class_id in classes if class_id in by_class]
+        if classes and not carried:
+            # It carries only what the cascade has no segmenter for: neither clean nor a defect of any of its classes.
+            continue
         # A frame of several classes stands for the one that has the fewest so far.
-        carried = [by_class[class_id] for class_id in classes_of(record, frame) if class_id in by_class]
         kept = min(carried, key=len) if carried else clean
         if len(kept) < wanted:
             kept.append(frame)
@@ -63,8 +67,8 @@ def read_comparison_frames(definition: CascadeDefinition) -> ComparisonFrames:
     return ComparisonFrames((*defective, *clean[: len(defective)]), len(defective))
 
 
-def _frames(definition: CascadeDefinition, recording: Path) -> Iterator[tuple[RecordedFrame, Frame]]:
-    limits = ImageLimits(min_pixels=1)
+def _frames(definition: CascadeDefinition, recording: Path, bit_depth: int) -> Iterator[tuple[RecordedFrame, Frame]]:
+    limits = ImageLimits(min_pixels=1, bit_depth=bit_depth)
     for record in read_recording(recording):
         width, height = record.header("width"), record.header("height")
         try:

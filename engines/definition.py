@@ -135,11 +135,16 @@ DIGEST_LENGTH: Final = 16
 """Hexadecimal digits kept of a SHA-256: 64 bits tell all cascades of a plant apart and still fit a log line."""
 
 
+def file_digest(path: Path) -> str:
+    """The digest of one file. Raises OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+
+
 def model_digest(path: Path) -> str:
     """The digest of one model file. Raises :class:`UsageError` where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+        return file_digest(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot read the model: {error.strerror}") from None
 

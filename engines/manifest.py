@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from engines.agreement import Agreement
-from engines.backend import DeviceInfo, EngineFile, Precision
-from engines.definition import DIGEST_LENGTH, CascadeDefinition
+from engines.agreement import (
+    COMPARED_FRAMES,
+    DICE_PIXELS,
+    MAX_FLIPPED_SHARE,
+    MAX_SCORE_DIFFERENCE,
+    MIN_DICE,
+    Agreement,
+)
+from engines.backend import Compiler, DeviceInfo, EngineFile, Precision
+from engines.definition import DIGEST_LENGTH, CascadeDefinition, file_digest
 
 MANIFEST_FILE: Final = "manifest.json"
 
@@ -29,27 +38,39 @@ class BuiltEngine(_Part):
     agreement: Agreement
 
 
+class RefusedPrecision(_Part):
+    """A precision in which a stage was not accepted: at which batch size, and why, as part of a sentence."""
+
+    precision: Precision
+    batch_size: int
+    reason: str
+
+
 class BuiltStage(_Part):
-    """One stage: its model's digest, the precision that was accepted, and an engine per batch size."""
+    """One stage: its model's digest, the precision that was accepted, and an engine per batch size.
+
+    ``refused`` are the faster precisions that were tried before.
+    """
 
     stage: str
     model: str
     precision: Precision
+    refused: tuple[RefusedPrecision, ...]
     engines: tuple[BuiltEngine, ...]
 
 
 class Manifest(_Part):
     """Everything that decides whether engines fit, written as the last file of a build.
 
-    ``hash`` names the models and ``settings`` how they were built; ``compared_frames`` of the cascade's recording were
-    compared with the reference, ``defective_frames`` of them defective.
+    ``hash`` names the models and ``build_settings`` how they were built; ``compared_frames`` of the cascade's recording
+    were compared with the reference, ``defective_frames`` of them defective.
     """
 
-    schema_: Literal["millwatch.engines/1"] = Field(default="millwatch.engines/1", alias="schema")
+    schema_: Literal["millwatch.engines/1"] = Field(alias="schema")
     cascade: str
     version: str
     hash: str
-    settings: str
+    build_settings: str
     device: DeviceInfo
     built_at: str
     compared_frames: int
@@ -75,6 +96,11 @@ class Manifest(_Part):
         """The precision of every stage."""
         return {stage.stage: stage.precision for stage in self.stages}
 
+    @property
+    def batch_sizes(self) -> set[int]:
+        """The batch sizes for which there are engines, the same for every stage."""
+        return {engine.batch_size for stage in self.stages for engine in stage.engines}
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -94,8 +120,31 @@ def engines_folder(directory: Path, definition: CascadeDefinition, backend: str)
     return directory / definition.name / backend
 
 
-def check_fit(folder: Path, definition: CascadeDefinition, device: DeviceInfo, settings: str | None = None) -> Fit:
-    """Compare the engines in ``folder`` with the models, this device and, where given, the wanted build settings."""
+def build_settings_digest(compiler: Compiler, bit_depth: int) -> str:
+    """Names how engines are built: what could be chosen differently for the same models on the same device.
+
+    Batch sizes are not among it: they change how fast an engine is and never what it may say.
+    """
+    limits = (MAX_SCORE_DIFFERENCE, MAX_FLIPPED_SHARE, MIN_DICE, DICE_PIXELS, COMPARED_FRAMES)
+    text = json.dumps({"precisions": compiler.precisions, "limits": limits, "bit_depth": bit_depth})
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def check_fit(
+    directory: Path,
+    definition: CascadeDefinition,
+    compiler: Compiler,
+    *,
+    bit_depth: int,
+    batch_sizes: Collection[int] | None = None,
+) -> Fit:
+    """Whether the cascade's engines below ``directory`` are those that ``compiler`` would build here and now.
+
+    That is: from these models, for this device, with the same precisions, limits and ``bit_depth``. ``batch_sizes``
+    matter only where they are given: engines of any others do as well.
+    """
+    device = compiler.device
+    folder = engines_folder(directory, definition, device.backend)
     try:
         text = (folder / MANIFEST_FILE).read_bytes()
     except OSError:
@@ -113,8 +162,10 @@ def check_fit(folder: Path, definition: CascadeDefinition, device: DeviceInfo, s
         problem = (
             f"they were built for {built.name} ({built.capabilities}), here is {device.name} ({device.capabilities})"
         )
-    elif settings is not None and manifest.settings != settings:
-        problem = "they were built with other settings"
+    elif manifest.build_settings != build_settings_digest(compiler, bit_depth):
+        problem = "they were built with other precisions or limits, or compared at another bit depth"
+    elif batch_sizes is not None and manifest.batch_sizes != set(batch_sizes):
+        problem = f"they were built for batches of {_listed(manifest.batch_sizes)}, wanted are {_listed(batch_sizes)}"
     else:
         changed = _changed_file(folder, manifest)
         if changed is None:
@@ -123,10 +174,8 @@ def check_fit(folder: Path, definition: CascadeDefinition, device: DeviceInfo, s
     return Fit.no(f"the engines in {folder} do not fit: {problem}")
 
 
-def file_digest(path: Path) -> str:
-    """The digest of an engine file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+def _listed(batch_sizes: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(batch_sizes)))
 
 
 def _changed_file(folder: Path, manifest: Manifest) -> str | None:

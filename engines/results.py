@@ -13,7 +13,8 @@ Regions = Literal["class", "region"]
 class EngineIdentity:
     """What a verdict was made with.
 
-    ``hash`` names the models, ``settings`` everything that can change a verdict beside them.
+    ``hash`` names the models, ``settings`` what is chosen beside them: thresholds, areas, names, regions, bit depth and
+    precisions. Device and library are not named; between them engines agree within :mod:`engines.agreement`'s limits.
     """
 
     cascade: str

@@ -40,6 +40,7 @@ def command(
         directory=output or settings.engine.directory,
         backend=backend or settings.engine.backend,
         device=settings.engine.device,
+        bit_depth=settings.input.bit_depth,
         force=force,
         progress=_tell,
     )
@@ -57,11 +58,19 @@ def _tell(step: BuildStep) -> None:
 
 def _table(report: BuildReport) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     manifest = report.manifest
+    refused = [
+        f"{stage.stage}: {found.precision} was refused at batch size {found.batch_size}: {found.reason}"
+        for stage in manifest.stages
+        for found in stage.refused
+    ]
     table = Table(
         title=f"{manifest.cascade} {manifest.version}: worst disagreement on {manifest.compared_frames} frames, "
-        f"{manifest.defective_frames} of them defective"
+        f"{manifest.defective_frames} of them defective",
+        caption=Text("\n".join(refused)) if refused else None,
+        caption_justify="left",
     )
     for name in ("stage", "batch", "precision", "score off by", "verdicts flipped", "mask flipped", "Dice", "MB", "s"):
         table.add_column(name, justify="left" if name in ("stage", "precision") else "right")

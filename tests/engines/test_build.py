@@ -7,18 +7,23 @@ import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnx
 import pytest
 
+from engines import manifest
 from engines.backend import Precision
 from engines.build import BuildStep, build, build_cascade
 from engines.definition import CascadeDefinition, Stage, load_definition
-from engines.errors import DeviceError, EngineError, UsageError
+from engines.errors import DeviceError, EngineError, InferenceError, UsageError
 from engines.manifest import check_fit
 from engines.openvino.compiler import OpenVINOCompiler
-from tests.support.tiny_cascade import HEIGHT, WIDTH, gate_graph, segmenter_graph, write_tiny_cascade
+from engines.recording import write_recording
+from tests.support.tiny_cascade import HEIGHT, WIDTH, gate_graph, recorded_frames, segmenter_graph, write_tiny_cascade
 
 
 @pytest.fixture
@@ -115,10 +120,50 @@ def test_an_engine_that_disagrees_is_refused(folder: Path, directory: Path, key:
 
 
 def test_a_stage_that_disagrees_in_the_faster_precision_gets_the_exact_one(folder: Path, directory: Path) -> None:
-    compiler = PerturbedCompiler("segmenter-3", perturbed(folder, "segmenter-3"), ("bf16",))
-    report = build(load_definition(folder), compiler, directory)
+    compiler = PerturbedCompiler("segmenter-3", perturbed(folder, "segmenter-3"), ("bf16",), batch_size=3)
+    report = build(load_definition(folder), compiler, directory, (1, 3))
     assert report.manifest.precisions["segmenter-3"] == "f32"
     assert report.manifest.precisions["segmenter-2"] == "bf16"
+    refused = {stage.stage: stage.refused for stage in report.manifest.stages if stage.refused}
+    assert set(refused) == {"segmenter-3"}
+    (why,) = refused["segmenter-3"]
+    assert (why.precision, why.batch_size) == ("bf16", 3)
+    assert "of a mask's frame flip" in why.reason
+    assert not list(report.folder.glob("segmenter-3-*-bf16-*"))
+    assert build(load_definition(folder), compiler, directory, (1, 3)).manifest == report.manifest
+
+
+class FailingCompiler(OpenVINOCompiler):
+    """Cannot compile, or not run, one stage in some of the precisions."""
+
+    def __init__(self, error: type[EngineError | InferenceError], wrong: tuple[Precision, ...]) -> None:
+        super().__init__()
+        self.precisions = ("bf16", "f32")
+        self._error, self._wrong = error, wrong
+
+    def build(
+        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
+    ) -> None:
+        if stage.key == "classifier" and precision in self._wrong:
+            raise self._error(f"{stage.model}: no kernel for {precision}")
+        super().build(stage, definition, batch_size, "f32", path)
+
+
+@pytest.mark.parametrize("error", [EngineError, InferenceError])
+def test_a_stage_that_fails_in_the_faster_precision_gets_the_exact_one(
+    folder: Path, directory: Path, error: type[EngineError | InferenceError]
+) -> None:
+    found = build(load_definition(folder), FailingCompiler(error, ("bf16",)), directory).manifest
+    assert found.precisions["classifier"] == "f32"
+    assert found.precisions["gate"] == "bf16"
+    (why,) = found.stages[1].refused
+    assert (why.precision, why.batch_size) == ("bf16", 1)
+    assert "no kernel for bf16" in why.reason
+
+
+def test_a_stage_that_fails_in_every_precision_ends_the_build(folder: Path, directory: Path) -> None:
+    with pytest.raises(EngineError, match=r"no engine of classifier at batch size 1 in f32: .*no kernel for f32"):
+        build(load_definition(folder), FailingCompiler(EngineError, ("bf16", "f32")), directory)
 
 
 def test_a_build_that_fails_leaves_the_engines_before_it_in_force(folder: Path, directory: Path) -> None:
@@ -134,8 +179,8 @@ def test_a_model_that_is_replaced_while_it_is_built_does_not_fit(folder: Path, d
         if step.number == 2:
             (folder / "gate.onnx").write_bytes(perturbed(folder, "gate").read_bytes())
 
-    report = build_cascade(folder, directory=directory, progress=replace_the_gate)
-    fit = check_fit(report.folder, load_definition(folder), report.manifest.device)
+    build_cascade(folder, directory=directory, progress=replace_the_gate)
+    fit = check_fit(directory, load_definition(folder), OpenVINOCompiler(), bit_depth=16)
     assert "other models" in fit.problem
     assert not build_cascade(folder, directory=directory).up_to_date
 
@@ -162,14 +207,15 @@ def test_a_full_disk_is_one_line(folder: Path, directory: Path) -> None:
 
 def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path) -> None:
     report = build_cascade(folder, directory=directory)
-    definition, device = load_definition(folder), report.manifest.device
-    fit = check_fit(report.folder, definition, device)
+    definition, compiler = load_definition(folder), OpenVINOCompiler()
+    fit = check_fit(directory, definition, compiler, bit_depth=16)
     assert fit.manifest == report.manifest
     assert fit.manifest.hash == definition.hash()
 
     def problem(changed: CascadeDefinition = definition, **values: str) -> str:
-        there = type(device)(**{name: values.get(name, getattr(device, name)) for name in device.__slots__})
-        found = check_fit(report.folder, changed, there)
+        there = OpenVINOCompiler()
+        there.device = replace(there.device, **values)
+        found = check_fit(directory, changed, there, bit_depth=16)
         assert found.manifest is None
         return found.problem
 
@@ -187,6 +233,37 @@ def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path
     (report.folder / "manifest.json").write_text('{"schema": "millwatch.engines/0"}')
     assert "not a manifest of this version" in problem()
     assert not build_cascade(folder, directory=directory).up_to_date
+
+
+def test_engines_fit_only_as_they_would_be_built_now(
+    folder: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_cascade(folder, directory=directory, batch_sizes=(1, 3))
+    definition, compiler = load_definition(folder), OpenVINOCompiler()
+    assert check_fit(directory, definition, compiler, bit_depth=16).manifest is not None
+    assert check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(3, 1)).manifest is not None
+    found = check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(2,))
+    assert "built for batches of 1, 3, wanted are 2" in found.problem
+    assert "bit depth" in check_fit(directory, definition, compiler, bit_depth=12).problem
+    compiler.precisions = ("f16", *compiler.precisions)
+    assert "other precisions" in check_fit(directory, definition, compiler, bit_depth=16).problem
+    monkeypatch.setattr(manifest, "MIN_DICE", 0.99)
+    assert "limits" in check_fit(directory, definition, OpenVINOCompiler(), bit_depth=16).problem
+
+
+def test_engines_are_compared_on_frames_of_the_camera_s_depth(folder: Path, directory: Path) -> None:
+    """Frames of 12 bits that are read as 16 are black, and the models see no defect on them."""
+    dark = []
+    for frame in recorded_frames():
+        grey = cv2.imdecode(np.frombuffer(frame.value or b"", np.uint8), cv2.IMREAD_GRAYSCALE)
+        deeper = (grey.astype(np.uint16) << 4) | (grey >> 4)
+        dark.append(replace(frame, value=cv2.imencode(".png", deeper)[1].tobytes()))
+    # The gate takes black for defective, too, and the classifier then sees the class of dark grey.
+    write_recording(folder / "recording.parquet", dark)
+    report = build_cascade(folder, directory=directory, bit_depth=12)
+    assert (report.manifest.defective_frames, report.manifest.compared_frames) == (8, 16)
+    assert build_cascade(folder, directory=directory, bit_depth=12).up_to_date
+    assert build_cascade(folder, directory=directory, bit_depth=16).manifest.compared_frames != 16
 
 
 def test_two_builders_wait_for_each_other(folder: Path, directory: Path) -> None:

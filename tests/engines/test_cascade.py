@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines import rle
+from engines import manifest, rle
+from engines.build import build_cascade
 from engines.cascade import Cascade, open_cascade
 from engines.errors import DeviceError, EngineError, UsageError
 from engines.images import Frame
@@ -222,6 +223,21 @@ def test_engines_that_are_missing_end_with_4_unless_they_may_be_built(folder: Pa
     with open_cascade(folder, directory=tmp_path, slots=1, rebuild=False, progress=steps.append):
         pass
     assert len(steps) == 6
+
+
+def test_engines_that_were_built_otherwise_are_as_good_as_missing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service takes no engines that the builder would build again, other batch sizes apart."""
+    build_cascade(folder, directory=tmp_path, batch_sizes=(2,))
+    open_cascade(folder, directory=tmp_path, slots=1, rebuild=False).close()
+    with pytest.raises(EngineError, match="bit depth"):
+        open_cascade(folder, directory=tmp_path, rebuild=False, bit_depth=12)
+    open_cascade(folder, directory=tmp_path, slots=1, bit_depth=12).close()
+    open_cascade(folder, directory=tmp_path, slots=1, rebuild=False, bit_depth=12).close()
+    monkeypatch.setattr(manifest, "MAX_SCORE_DIFFERENCE", 0.01)
+    with pytest.raises(EngineError, match="other precisions or limits"):
+        open_cascade(folder, directory=tmp_path, rebuild=False, bit_depth=12)
 
 
 def test_a_backend_that_is_not_here_ends_with_5(folder: Path, tmp_path: Path) -> None:

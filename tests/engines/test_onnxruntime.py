@@ -28,7 +28,7 @@ def definition(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="module")
 def frames(definition: CascadeDefinition) -> list[np.ndarray]:
-    compared = read_comparison_frames(definition)
+    compared = read_comparison_frames(definition, bit_depth=16)
     return [*compared.frames[: FRAMES // 2], *compared.frames[-FRAMES // 2 :]]
 
 
