@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from daemon.bench.stream import Options
 from daemon.bench.workload import as_read, read_workload
 from daemon.decoding import frame_decoder
 from daemon.inspector import image_limits, open_inspector
+from engines.openvino.runtime import OpenVINOSlot
 from engines.recording import RecordedFrame
 from tests.support.tiny_cascade import write_tiny_cascade
 
@@ -51,3 +53,20 @@ def test_the_bound_times_each_part_at_the_share_of_frames_that_need_it(
     assert (times.runs["decode"], times.runs["gate"], times.runs["classifier"]) == (20, 20, 10)
     assert sum(times.runs[f"segmenter-{number}"] for number in range(1, 5)) == 10
     assert np.isclose(times.total_s, sum(times.seconds[part] for part in times.runs))
+
+
+def test_every_stage_is_warm_before_the_clock_starts(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = options.settings()
+    open_inspector(settings).close()
+    segmented = []
+    segment = OpenVINOSlot.segment
+
+    def counted(slot: OpenVINOSlot, number: int, *arguments: Any) -> Any:
+        segmented.append(number)
+        return segment(slot, number, *arguments)
+
+    monkeypatch.setattr(OpenVINOSlot, "segment", counted)
+    folder = settings.cascade
+    clean = as_read(read_workload(folder / "recording.parquet", folder / "truth.csv", 0).frames(10))
+    assert set(measure_parts(settings, clean).runs) == {"decode", "gate"}
+    assert set(segmented) == {0, 1, 2, 3}
