@@ -16,6 +16,7 @@ from tests.daemon.kafka.fake_broker import FakeBroker, kafka, tls_port
 from tests.support.topics import Lane
 
 ALLOW = "kafka-acls.sh --add --allow-principal User:..."
+REFUSED_CLUSTER = "[Error 31] ClusterAuthorizationFailedError: not idempotent"
 TRANSACTIONS = "--operation Write --transactional-id millwatch- --resource-pattern-type prefixed"
 
 
@@ -144,7 +145,7 @@ def test_an_error_of_the_client_in_the_users_words(error: Any, kind: type[Broker
         ),
         (
             kafka_errors.ClusterAuthorizationFailedError("not idempotent"),
-            "the broker refused a right: [Error 31] ClusterAuthorizationFailedError: not idempotent: see docs/security.md",
+            f"the broker refused a right: {REFUSED_CLUSTER}: see docs/security.md",
         ),
         (
             kafka_errors.TopicAuthorizationFailedError({"another"}),
