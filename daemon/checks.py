@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from kafka import KafkaAdminClient
+
 from daemon.inspector import cascade_overrides, open_inspector
 from daemon.kafka import clients, diagnose
+from daemon.kafka.rehearsal import rehearsal
 from daemon.kafka.topics import create_topics, topic_states
+from daemon.kafka.versions import check_transactions
 from daemon.settings import Settings
 from engines.backends import open_compiler
 from engines.definition import load_definition
@@ -26,10 +30,10 @@ class Outcome:
     exit_code: int = 0
 
 
-def run_checks(settings: Settings, *, offline: bool, create: bool) -> Iterator[Outcome]:
+def run_checks(settings: Settings, *, offline: bool, create: bool, transactions: bool = False) -> Iterator[Outcome]:
     """Look at everything that does not depend on something that was found wrong.
 
-    ``offline`` leaves out the broker; ``create`` makes missing topics.
+    ``offline`` leaves out the broker; ``create`` makes missing topics; ``transactions`` tries the broker's out.
     """
     yield Outcome("configuration", f"group {settings.kafka.group}, instance {settings.kafka.instance}")
     cascade = _outcome("cascade", lambda: _cascade(settings))
@@ -39,7 +43,10 @@ def run_checks(settings: Settings, *, offline: bool, create: bool) -> Iterator[O
     if not (cascade.exit_code or device.exit_code):
         yield _outcome("engines", lambda: _engines(settings))
     if not offline:
-        yield from _broker(settings, create=create)
+        broker = list(_broker(settings, create=create))
+        yield from broker
+        if transactions and not any(outcome.exit_code for outcome in broker):
+            yield from _transactions(settings)
 
 
 def _outcome(item: str, look: Callable[[], str]) -> Outcome:
@@ -88,8 +95,25 @@ def _broker(settings: Settings, *, create: bool) -> Iterator[Outcome]:
             for state in states:
                 partitions = f"{state.name}, {state.partitions} partition{'' if state.partitions == 1 else 's'}"
                 found.append(Outcome(f"topic {state.key}", state.problem or partitions, 3 if state.problem else 0))
+            found.append(_outcome("delivery", lambda: _delivery(client, settings)))
             diagnose.check_names(client, settings)
-            found.append(Outcome("names", f"group {settings.kafka.group}, {settings.kafka.delivery}"))
+            found.append(
+                Outcome("names", f"group {settings.kafka.group}, transactional id {settings.kafka.transactional_id}")
+            )
     except MillwatchError as error:
         found.append(Outcome("names" if found else "broker", str(error), error.exit_code))
     yield from found
+
+
+def _delivery(client: KafkaAdminClient, settings: Settings) -> str:
+    check_transactions(client, settings)
+    return settings.kafka.delivery
+
+
+def _transactions(settings: Settings) -> Iterator[Outcome]:
+    try:
+        with rehearsal(settings) as checks:
+            for item, check in checks:
+                yield _outcome(item, check)
+    except MillwatchError as error:
+        yield Outcome("scratch topic", str(error), error.exit_code)

@@ -18,6 +18,7 @@ from kafka import errors as kafka_errors
 from daemon.errors import BrokerError, BrokerUnreachableError
 from daemon.frames import format_time
 from daemon.image_files import CONTENT_TYPES, RECORDING_SUFFIX, find_files
+from daemon.kafka.rights import Right, refused_resource
 from engines.errors import UsageError
 from engines.recording import RecordedFrame, count_frames, read_recording
 
@@ -219,4 +220,7 @@ def _refused(frame: Outgoing, topic: str, error: kafka_errors.KafkaError) -> Bro
         )
     if isinstance(error, kafka_errors.KafkaTimeoutError):
         return BrokerUnreachableError(f"{frame.source}: topic {topic} took no frame in time: {error}")
+    # A user who may write no topic at all is refused for the cluster, when the producer asks for its id.
+    if refused_resource(error) is not None:
+        return BrokerError(f"{frame.source}: {Right('Write', 'topic', topic).missing}")
     return BrokerError(f"{frame.source}: topic {topic} refused the frame: {error}")

@@ -38,6 +38,7 @@ def command(settings: Settings, output: Path, start: str, until: str | None, lim
     from itertools import islice
 
     from daemon.kafka import clients
+    from daemon.kafka.rights import Right
     from daemon.kafka.session import session
     from daemon.progress import progress
     from daemon.record import RangeReader, parse_bound, recorded
@@ -50,7 +51,8 @@ def command(settings: Settings, output: Path, start: str, until: str | None, lim
     first = parse_bound(start, "--from")
     last = None if until is None else parse_bound(until, "--until")
     topic = settings.kafka.topics.frames
-    with session(settings, clients.reader) as consumer, stop_on_signal() as stop:
+    needed = [Right("Read", "topic", topic)]
+    with session(settings, clients.reader, needed) as consumer, stop_on_signal() as stop:
         reader = RangeReader(consumer, topic, start=first, until=last, stop=stop)
         known = [number for number in (reader.total(), limit) if number is not None]
         with RecordingWriter(output) as writer, progress("record", min(known) if known else None) as report:

@@ -53,16 +53,18 @@ def command(
     from daemon.event_pictures import EventPictures
     from daemon.event_table import EventTable
     from daemon.kafka import clients
+    from daemon.kafka.rights import Right
     from daemon.kafka.session import session
     from daemon.stopping import stop_on_signal
     from daemon.watch import follow_events
 
+    topic = settings.kafka.topics.events
     with ExitStack() as resources:
-        consumer = resources.enter_context(session(settings, clients.reader))
+        consumer = resources.enter_context(session(settings, clients.reader, [Right("Read", "topic", topic)]))
         pictures = None if overlays is None else resources.enter_context(EventPictures.open(settings, overlays))
         stop = resources.enter_context(stop_on_signal())
         table = None if as_json else EventTable()
-        events = follow_events(consumer, settings.kafka.topics.events, start=start, until_idle_s=until_idle, stop=stop)
+        events = follow_events(consumer, topic, start=start, until_idle_s=until_idle, stop=stop)
         for event in islice(events, limit):
             if table is None:
                 click.echo(event.to_json())

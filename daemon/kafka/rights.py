@@ -90,12 +90,12 @@ def refused_resource(error: KafkaError) -> Resource | None:
 
 
 def missing_rights(error: KafkaError, rights: Sequence[Right]) -> list[Right]:
-    """Those of ``rights`` that a refusal is about: by the names that it tells, or where it tells none, by the kind of
-    resource. Empty where the error is no such refusal or is about none of them."""
+    """Those of ``rights`` that a refusal is about: by the names that it tells, or by the kind of resource where it
+    tells none and there are not several topics. Empty where the error is no such refusal or is about none of them."""
     resource = refused_resource(error)
     candidates = [right for right in rights if right.resource == resource]
     told = [right for right in candidates if _tells(str(error), right)]
-    return told or ([] if resource == "topic" else candidates)
+    return told or ([] if resource == "topic" and len(candidates) > 1 else candidates)
 
 
 def _tells(text: str, right: Right) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -11,17 +11,19 @@ from kafka import errors as kafka_errors
 
 from daemon.errors import BrokerError
 from daemon.kafka import diagnose
+from daemon.kafka.rights import Right
 from daemon.settings import Settings
 
 Client = TypeVar("Client", bound=Any)
 
 
 @contextmanager
-def session(settings: Settings, make: Callable[[Settings], Client]) -> Iterator[Client]:
+def session(settings: Settings, make: Callable[[Settings], Client], rights: Sequence[Right] = ()) -> Iterator[Client]:
     """The client that ``make`` makes of the settings, closed at the end of the context.
 
-    Raises :class:`daemon.errors.BrokerError`, in words for the user, where the broker cannot be used at first or while
-    the context lasts.
+    ``rights`` are those that what is done with it needs, for the message that says which is missing. Raises
+    :class:`daemon.errors.BrokerError`, in words for the user, where the broker cannot be used at first or while the
+    context lasts.
     """
     diagnose.check_broker(settings)
     try:
@@ -31,12 +33,13 @@ def session(settings: Settings, make: Callable[[Settings], Client]) -> Iterator[
         finally:
             client.close()
     except kafka_errors.KafkaError as error:
-        raise diagnose.explain(error) from error
+        raise diagnose.explain(error, rights) from error
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
-    """All partitions of a topic. Raises :class:`BrokerError` where it is missing."""
+    """All partitions of a topic. Raises :class:`BrokerError` where it is missing, or this user may not see it: a broker
+    does not tell which."""
     numbers = consumer.partitions_for_topic(topic)
     if not numbers:
-        raise BrokerError(f"topic {topic} does not exist: millwatch check --create makes it")
+        raise BrokerError(f"topic {topic} does not exist, or this user has no right on it: see millwatch check")
     return [TopicPartition(topic, number) for number in sorted(numbers)]

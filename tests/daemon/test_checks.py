@@ -38,7 +38,7 @@ def test_everything_is_right(embedded: Lane, built: list[str]) -> None:
     assert {item: outcome.exit_code for item, outcome in outcomes.items() if outcome.exit_code} == {}
     assert list(outcomes) == [
         "configuration", "cascade", "device", "engines",
-        "broker", "topic frames", "topic events", "topic dead", "names",
+        "broker", "topic frames", "topic events", "topic dead", "delivery", "names",
     ]  # fmt: skip
     assert "the device answers" in outcomes["engines"].detail
     assert outcomes["topic frames"].detail == f"{embedded.frames}, 4 partitions"

@@ -250,7 +250,8 @@ def test_a_stop_does_not_wait_for_a_slow_pace(recording: Path):
             "a frame of 7 bytes is larger than topic frames takes",
         ),
         (kafka_errors.KafkaTimeoutError("late"), BrokerUnreachableError, "took no frame in time"),
-        (kafka_errors.TopicAuthorizationFailedError("no"), BrokerError, "refused the frame"),
+        (kafka_errors.TopicAuthorizationFailedError("no"), BrokerError, "no right WRITE on topic frames"),
+        (kafka_errors.InvalidTopicError("no"), BrokerError, "refused the frame"),
     ],
 )
 def test_a_refusal_names_the_frame_and_the_sum_is_true(
