@@ -47,10 +47,11 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineFile:
-    """One built engine: a stage at one batch size, in one file."""
+    """One built engine: a stage at one batch size, in one file, to be run in the precision for which it was built."""
 
     stage: str
     batch_size: int
+    precision: Precision
     path: Path
 
 

@@ -195,7 +195,8 @@ def _build_stage(
             path = scratch / f"{stage.key}-b{size}{compiler.suffix}"
             try:
                 compiler.build(stage, definition, size, precision, path)
-                runtime = compiler.open(definition, [EngineFile(stage.key, size, path)], slots=1, max_frames=size)
+                engine = EngineFile(stage.key, size, precision, path)
+                runtime = compiler.open(definition, [engine], slots=1, max_frames=size)
                 with contextlib.closing(runtime):
                     agreement = reference.compare(runtime.slots[0], size)
                 problem = agreement.problem()

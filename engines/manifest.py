@@ -86,7 +86,7 @@ class Manifest(_Part):
     def engine_files(self, folder: Path) -> tuple[EngineFile, ...]:
         """All engines of the manifest in ``folder``."""
         return tuple(
-            EngineFile(stage.stage, engine.batch_size, folder / engine.file)
+            EngineFile(stage.stage, engine.batch_size, stage.precision, folder / engine.file)
             for stage in self.stages
             for engine in stage.engines
         )

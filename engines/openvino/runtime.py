@@ -181,6 +181,9 @@ class _BoundEngine:
 
 
 def _import(core: ov.Core, engine: EngineFile, config: dict[str, Any]) -> Any:
+    # A file holds the graph and not how it is to be computed: without the hint, what was built in float32 would run in
+    # bfloat16 wherever the processor has AMX.
+    config = {**config, "INFERENCE_PRECISION_HINT": engine.precision}
     try:
         return core.import_model(ov.Tensor(np.fromfile(engine.path, np.uint8)), "CPU", config)
     except (RuntimeError, OSError) as error:

@@ -69,7 +69,7 @@ class BackendContract:
             for size in cls.batch_sizes:
                 path = folder / f"{stage.key}-{size}{compiler.suffix}"
                 compiler.build(stage, definition, size, compiler.precisions[-1], path)
-                built.append(EngineFile(stage.key, size, path))
+                built.append(EngineFile(stage.key, size, compiler.precisions[-1], path))
         return built
 
     @pytest.fixture(scope="class")
@@ -187,9 +187,9 @@ class BackendContract:
         path = tmp_path / f"gate{compiler.suffix}"
         path.write_bytes(b"not an engine" * 100)
         with pytest.raises(EngineError, match=path.name):
-            compiler.open(definition, [EngineFile("gate", 1, path)], slots=1, max_frames=1)
+            compiler.open(definition, [EngineFile("gate", 1, "f32", path)], slots=1, max_frames=1)
         with pytest.raises(EngineError, match="missing"):
-            compiler.open(definition, [EngineFile("gate", 1, tmp_path / "missing")], slots=1, max_frames=1)
+            compiler.open(definition, [EngineFile("gate", 1, "f32", tmp_path / "missing")], slots=1, max_frames=1)
 
     def test_a_model_that_is_no_stage_is_an_engine_error(
         self, compiler: Compiler, definition: CascadeDefinition, tmp_path: Path

@@ -46,7 +46,7 @@ def runtime(tmp_path: Path) -> OpenVINORuntime:
     compiler = OpenVINOCompiler()
     path = tmp_path / "gate.blob"
     compiler.build(definition.stages[0], definition, 1, "f32", path)
-    return compiler.open(definition, [EngineFile("gate", 1, path)], slots=1, max_frames=1)
+    return compiler.open(definition, [EngineFile("gate", 1, "f32", path)], slots=1, max_frames=1)
 
 
 def test_a_failed_run_is_this_batch_s_and_a_failed_probe_the_device_s(runtime: OpenVINORuntime) -> None:
@@ -64,6 +64,20 @@ def test_bfloat16_is_tried_only_where_the_processor_has_tiles_for_it(monkeypatch
     for flags, precisions in ((["amx_bf16", "avx512f"], ("bf16", "f32")), (["avx2"], ("f32",))):
         monkeypatch.setattr("engines.openvino.compiler._processor_flags", lambda flags=flags: flags)
         assert OpenVINOCompiler().precisions == precisions
+
+
+def test_an_engine_runs_in_the_precision_for_which_it_was_built(tmp_path: Path) -> None:
+    """Where there is AMX, OpenVINO runs everything in bfloat16 that is opened without a word about it."""
+    definition = load_definition(write_tiny_cascade(tmp_path))
+    compiler = OpenVINOCompiler()
+    for precision in compiler.precisions:
+        path = tmp_path / f"gate-{precision}.blob"
+        compiler.build(definition.stages[0], definition, 1, precision, path)
+        engine = EngineFile("gate", 1, precision, path)
+        with contextlib.closing(compiler.open(definition, [engine], slots=1, max_frames=1)) as opened:
+            request = opened.slots[0]._engines["gate"][1].request  # type: ignore[attr-defined]
+            hint = request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+        assert hint.to_string() == precision
 
 
 def test_signals_are_harmless_after_a_build(tmp_path: Path) -> None:
