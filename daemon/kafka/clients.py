@@ -27,6 +27,11 @@ MAX_FETCH_BYTES = 8 * 1024 * 1024
 """Of all partitions together, before they are read: with the client's default of 50 MiB a backlog takes 60 MB more
 memory, and the service's grows with the backlog's age."""
 
+FETCH_WAIT_MS = 50
+"""How long the broker may hold a fetch that finds no frame. The client has one fetch at a time under way at a broker, and
+asks for a partition only once its last frames are taken: with the default of 500 ms a partition that has frames waits
+that long for one that has none."""
+
 MAX_POLL_RECORDS = 32
 """The client's default of 500 would be 75 MB of frames in one poll."""
 
@@ -73,6 +78,7 @@ def consumer(settings: Settings) -> KafkaConsumer:
         enable_auto_commit=False,
         isolation_level="read_committed",
         fetch_max_bytes=MAX_FETCH_BYTES,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         max_poll_records=MAX_POLL_RECORDS,
         session_timeout_ms=kafka.session_timeout_ms,
