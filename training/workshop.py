@@ -36,11 +36,11 @@ class Plan:
 
 REFERENCE = Plan(
     training_frames=6000,
-    validation_frames=800,
+    validation_frames=1600,
     gate=Course(2600, 12, 4e-3),
-    classifier=Course(1200, 12, 2e-3),
-    joint=Course(1700, 16, 4e-3),
-    single=Course(400, 16, 1.5e-3),
+    classifier=Course(2400, 12, 2e-3),
+    joint=Course(2400, 16, 4e-3),
+    single=Course(700, 16, 1.5e-3),
     crop_width=384,
 )
 """The plan of the reference cascade: 61 minutes on two cores (AMD EPYC, AVX2), 2026-11-23."""
