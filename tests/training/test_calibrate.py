@@ -71,6 +71,6 @@ def test_the_least_area_leaves_out_specks_of_frames_without_the_class() -> None:
 
 
 def test_the_class_threshold_parts_carriers_from_others() -> None:
-    settings, result = settings_with([0.25, 0.65, 0.25, 0.65], speck=30)
+    settings, result = settings_with([0.25, 0.65, 0.25, 0.65], speck=32)
     assert 0.25 < settings.threshold <= 0.65
     assert (result.true, result.found, result.invented) == (2, 2, 2)
