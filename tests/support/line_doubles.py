@@ -138,7 +138,7 @@ def line_among(source: Any, delivery: Delivery, inspector: Inspector) -> Iterato
     with pipeline:
         metrics = Metrics()
         outbox = Outbox(delivery, lambda *_: (b"event", []), policy, metrics)
-        yield Line(source_of, pipeline, outbox, metrics, instance="i")
+        yield Line(source_of, pipeline, outbox, metrics, instance="i", session_s=1.0)
 
 
 @contextmanager
