@@ -154,8 +154,9 @@ class _Timings:
 
 def _delivery(settings: Settings, consumer: GroupMember) -> Delivery:
     kafka = settings.kafka
-    # The broker aborts a transaction after its timeout: waiting longer than that for an acknowledgement is vain.
-    timeout_s = kafka.transaction_timeout_ms / 1000
+    # The broker aborts a transaction after its timeout: waiting longer than that for an acknowledgement is vain. And
+    # the consumer has to be polled again before the group counts this instance as stuck.
+    timeout_s = min(kafka.transaction_timeout_ms, kafka.max_poll_interval_ms // 2) / 1000
     if kafka.delivery == "exactly_once":
         return ExactlyOnce(
             lambda: clients.producer(settings, transactional=True),

@@ -46,7 +46,7 @@ class Instance:
         settings = [
             f"kafka.instance={name}",
             f"kafka.session_timeout_ms={round(SESSION_S * 1000)}",
-            "kafka.transaction_timeout_ms=10000",
+            "kafka.transaction_timeout_ms=15000",
             "kafka.commit_interval_ms=200",
             "engine.slots=1",
             "log.format=json",
