@@ -53,8 +53,9 @@ POSTPONE_S = 0.05
 """Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
 
 REJOIN_S = 5.0
-"""How long a rebalance may postpone commits. A broker that lost track of a static member that was killed while it
-joined would postpone them for ever; joining anew ends that."""
+"""How long, beyond the session, a rebalance may postpone commits: it waits for a member that is dead until its session
+is over. A broker that lost track of a static member that was killed while it joined would postpone them for ever;
+joining anew ends that."""
 
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
@@ -79,14 +80,17 @@ class Line:
         metrics: Metrics,
         *,
         instance: str,
+        session_s: float,
     ) -> None:
         """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
-        is this one's name, for the message that says another one has taken it."""
+        is this one's name, for the message that says another one has taken it, and ``session_s`` how long, in seconds,
+        the group waits for a member that is silent."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
         self._metrics = metrics
         self._instance = instance
+        self._rejoin_s = session_s + REJOIN_S
         self._backoff = Backoff()
         self.aborts = 0
         self.lag: dict[int, int] = {}
@@ -248,9 +252,9 @@ class Line:
         self._not_before = now + POSTPONE_S
         if self._postponed_at is None:
             self._postponed_at = now
-        elif now - self._postponed_at > REJOIN_S:
+        elif now - self._postponed_at > self._rejoin_s:
             self._source.rejoin()
-            raise DeliveryAborted(f"the group did not take a commit for {REJOIN_S:.0f} s: {postponed}")
+            raise DeliveryAborted(f"the group did not take a commit for {self._rejoin_s:.0f} s: {postponed}")
 
     def _settled(self) -> None:
         self._postponed_at = None
@@ -283,12 +287,30 @@ class Line:
         self.aborts += 1
         self._outbox.give_up()
         self._settled()
-        self._abort_due = None
         wait_s = self._backoff.failed()
         log.warning("starting over from the committed offsets", reason=reason, wait_s=wait_s)
         self._waiting_for = f"starting over: {reason}"
-        self._stop.wait(wait_s)
-        self._reopen(self._source.start_over)
+        # While it is due nothing is delivered: partitions that move meanwhile have nothing to finish.
+        self._abort_due = reason
+        self._wait(wait_s)
+        self._reopen(self._read_again)
+
+    def _read_again(self) -> None:
+        self._source.start_over()
+        self._abort_due = None
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait, or until a stop; returns whether that came. The group hears of this instance meanwhile, and can go on
+        with a rebalance. What is polled is not taken: starting over reads it again."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 and not self._stop.wait(min(left, POLL_IDLE_S)):
+            try:
+                self._source.keep_membership()
+            except kafka_errors.KafkaError as error:
+                meaning = failure(error, self._instance)
+                if not isinstance(meaning, DeliveryAborted):
+                    raise meaning from error
+        return self._stop.is_set()
 
     def _reopen(self, then: Callable[[], None]) -> None:
         """Get the delivery ready, then do the rest; waits for a broker that does not answer."""
@@ -302,7 +324,7 @@ class Line:
                     raise meaning from error
                 self._waiting_for = f"the broker does not answer ({type(error).__name__})"
                 log.warning("waiting for the broker", error=str(meaning))
-                if self._stop.wait(RETRY_S):
+                if self._wait(RETRY_S):
                     if self.in_flight:
                         raise UncommittedError(
                             "stopped while the broker did not answer, frames stay uncommitted"
@@ -318,6 +340,8 @@ class Line:
 
     def _before_move(self) -> None:
         """Finish what was read from partitions that are about to move, and commit it, within a short time."""
+        if self._abort_due is not None:
+            return
         if not self._outbox.commits_while_moving:
             self._abort_due = "partitions move"
             return

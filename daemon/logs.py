@@ -52,6 +52,9 @@ def configure_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
     logging.getLogger("kafka").setLevel(max(logging.INFO, logging.WARNING if level == logging.INFO else level))
     # It warns of every tenth of a second for which a busy machine did not let its thread run.
     logging.getLogger("kafka.net.selector").setLevel(logging.ERROR)
+    # It counts an offset that waits for the end of another instance's transaction among the unknown errors, and tells
+    # of it at each poll, for as long as kafka.transaction_timeout_ms.
+    logging.getLogger("kafka.coordinator.consumer").addFilter(_not_an_error)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -63,3 +66,9 @@ def configure_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _not_an_error(record: logging.LogRecord) -> bool:
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    # By name: a command that speaks to no broker does not wait for the client to be imported.
+    return all(type(argument).__name__ != "UnstableOffsetCommitError" for argument in arguments)

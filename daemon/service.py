@@ -12,7 +12,6 @@ from dataclasses import asdict
 from types import FrameType
 
 import structlog
-from kafka import KafkaConsumer
 from kafka.errors import KafkaTimeoutError
 
 from daemon.accounting import Account
@@ -23,6 +22,7 @@ from daemon.frames import FrameMeta
 from daemon.http import ProbeServer
 from daemon.inspector import open_inspector, open_pipeline
 from daemon.kafka import clients, diagnose, rights
+from daemon.kafka.member import GroupMember
 from daemon.line import Line
 from daemon.metrics import LineFigures, Metrics
 from daemon.outbox import EncodeEvent, Outbox, OutboxPolicy
@@ -120,7 +120,7 @@ def _until_signalled(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _connect(settings: Settings, life: _Life) -> KafkaConsumer | None:
+def _connect(settings: Settings, life: _Life) -> GroupMember | None:
     """The group's consumer, as soon as a broker answers and has the topics; None where a stop came first.
 
     Raises BrokerError where the broker refuses, which waiting does not mend.
@@ -152,14 +152,15 @@ class _Timings:
         self._metrics.inspect_seconds.observe(seconds)
 
 
-def _delivery(settings: Settings, consumer: KafkaConsumer) -> Delivery:
+def _delivery(settings: Settings, consumer: GroupMember) -> Delivery:
     kafka = settings.kafka
-    # The broker aborts a transaction after its timeout: waiting longer than that for an acknowledgement is vain.
-    timeout_s = kafka.transaction_timeout_ms / 1000
+    # The broker aborts a transaction after its timeout: waiting longer than that for an acknowledgement is vain. And
+    # the consumer has to be polled again before the group counts this instance as stuck.
+    timeout_s = min(kafka.transaction_timeout_ms, kafka.max_poll_interval_ms // 2) / 1000
     if kafka.delivery == "exactly_once":
         return ExactlyOnce(
             lambda: clients.producer(settings, transactional=True),
-            consumer.group_metadata,
+            consumer.membership,
             name=kafka.instance,
             timeout_s=timeout_s,
         )
@@ -174,7 +175,7 @@ def _delivery(settings: Settings, consumer: KafkaConsumer) -> Delivery:
 def _line(
     settings: Settings,
     cascade: Cascade,
-    consumer: KafkaConsumer,
+    consumer: GroupMember,
     pipeline: Pipeline,
     delivery: Delivery,
     metrics: Metrics,
@@ -194,10 +195,17 @@ def _line(
         max_message_bytes=kafka.max_message_bytes,
     )
     outbox = Outbox(delivery, _event_encoder(settings, cascade, consumer), policy, metrics)
-    return Line(source_of, pipeline, outbox, metrics, instance=kafka.instance)
+    return Line(
+        source_of,
+        pipeline,
+        outbox,
+        metrics,
+        instance=kafka.instance,
+        session_s=kafka.session_timeout_ms / 1000,
+    )
 
 
-def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer) -> EncodeEvent:
+def _event_encoder(settings: Settings, cascade: Cascade, consumer: GroupMember) -> EncodeEvent:
     source = event_source(clients.cluster_id(consumer), settings.kafka.topics.frames)
     identity = cascade.identity
     max_bytes = settings.events.max_bytes

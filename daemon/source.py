@@ -17,8 +17,9 @@ CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
 
-COMMITTED_TIMEOUT_MS = 10_000
-"""Longest wait for the broker to tell committed offsets. The client's own has no limit."""
+COMMITTED_TIMEOUT_MS = 5_000
+"""Longest wait for the broker to tell committed offsets. The client's own has no limit, and who does not poll for
+longer than the session falls out of a group that is rebalancing."""
 
 
 class FrameSource:
@@ -45,6 +46,7 @@ class FrameSource:
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
+        self._doubtful: set[TopicPartition] = set()
         self._next_epoch = count(1)
         self._member_id = ""
         self._closing = False
@@ -118,12 +120,17 @@ class FrameSource:
         """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
+            if partition not in self._first_read and partition not in self._doubtful:
+                # The client finds its place by itself. Where an instance died in the middle of a transaction it has to
+                # wait for the broker to end that; the other partitions need not.
+                continue
             committed = self._consumer.committed(partition, timeout_ms=COMMITTED_TIMEOUT_MS)
             if committed is None:
                 # A group that starts at the end of the topic would pass over what it has read and not committed.
                 committed = self._first_read.get(partition)
             if committed is not None:
                 self._consumer.seek(partition, committed)
+            self._doubtful.discard(partition)
 
     # ------------------------------------------------------------------ called by the client inside poll and close
 
@@ -166,6 +173,7 @@ class FrameSource:
             log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
             for partition in self.partitions:
                 self._epochs[partition] = next(self._next_epoch)
+            self._doubtful.update(self.partitions)
             self._after_loss()
         self._member_id = member.member_id
 
@@ -174,6 +182,7 @@ class FrameSource:
             self._epochs.pop(partition, None)
             self._first_read.pop(partition, None)
             self._positions.pop(partition, None)
+            self._doubtful.discard(partition)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

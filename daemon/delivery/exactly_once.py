@@ -11,6 +11,7 @@ Three rules keep this client (kafka-python 3.0) from losing or repeating records
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,9 @@ does after the transaction's timeout."""
 class ExactlyOnce(Delivery):
     """Transactions of a producer that this delivery owns.
 
-    ``new_producer`` makes a transactional producer, ``membership`` gives the consumer's current group membership, and
-    ``name`` is the instance's, for the message that says another one has taken it.
+    ``new_producer`` makes a transactional producer, ``membership`` gives the group membership under which frames were
+    read (its generation is below 0 where it was lost), and ``name`` is the instance's, for the message that says
+    another one has taken it. No commit takes longer than ``timeout_s``.
     """
 
     commits_while_moving = True
@@ -70,12 +72,17 @@ class ExactlyOnce(Delivery):
             raise failure(error, self._name) from error
 
     def commit(self, offsets: Offsets) -> None:
-        """Flush, verify, add the offsets, commit."""
+        """Flush, verify, add the offsets, commit: all of it within the time that was given."""
+        deadline = time.monotonic() + self._timeout_s
+
+        def left() -> float:
+            return max(0.0, deadline - time.monotonic())
+
         try:
             producer = self._begun()
-            producer.flush(self._timeout_s)
+            producer.flush(left())
             for future in self._sent:
-                future.get(self._timeout_s)
+                future.get(left())
             member = self._membership()
             if member.generation_id < 0:
                 raise DeliveryAborted("the membership of the group was lost")
@@ -83,9 +90,9 @@ class ExactlyOnce(Delivery):
                 producer,
                 {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()},
                 member,
-                self._timeout_s,
+                left(),
             )
-            transactions.commit(producer, self._timeout_s)
+            transactions.commit(producer, left())
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error
         self._in_transaction = False

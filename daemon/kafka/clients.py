@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from daemon.kafka.member import GroupMember
 from daemon.settings import Security, Settings
 from engines.errors import UsageError
 
@@ -28,9 +28,9 @@ MAX_FETCH_BYTES = 8 * 1024 * 1024
 memory, and the service's grows with the backlog's age."""
 
 FETCH_WAIT_MS = 50
-"""How long the broker may hold a fetch that finds no frame. The client has one fetch at a time under way at a broker, and
-asks for a partition only once its last frames are taken: with the default of 500 ms a partition that has frames waits
-that long for one that has none."""
+"""How long the broker may hold a fetch that finds no frame. The client has one fetch at a time under way at a broker,
+and asks for a partition only once its last frames are taken: with the default of 500 ms a partition that has frames
+waits that long for one that has none."""
 
 MAX_POLL_RECORDS = 32
 """The client's default of 500 would be 75 MB of frames in one poll."""
@@ -60,7 +60,7 @@ class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client pub
             raise UsageError(f"kafka.security.token_file: cannot read {self._file}: {error}") from None
 
 
-def consumer(settings: Settings) -> KafkaConsumer:
+def consumer(settings: Settings) -> GroupMember:
     """The group's consumer of the camera topic, not yet subscribed.
 
     A static member, so that a restart within the session keeps its partitions. It reads committed records only although
@@ -68,12 +68,11 @@ def consumer(settings: Settings) -> KafkaConsumer:
     Raises ``KafkaTimeoutError`` where no broker can be reached; :mod:`daemon.kafka.diagnose` finds out why.
     """
     kafka = settings.kafka
-    return _made(
-        KafkaConsumer,
+    member: GroupMember = _made(
+        GroupMember,
         **_common(settings),
         group_id=kafka.group,
         group_instance_id=kafka.instance,
-        partition_assignment_strategy=[CooperativeStickyAssignor],
         auto_offset_reset=kafka.start,
         enable_auto_commit=False,
         isolation_level="read_committed",
@@ -86,6 +85,7 @@ def consumer(settings: Settings) -> KafkaConsumer:
         max_poll_interval_ms=kafka.max_poll_interval_ms,
         allow_auto_create_topics=False,
     )
+    return member
 
 
 def reader(

@@ -32,9 +32,11 @@ PATIENCE_S = 60
 class Stream:
     """Puts frames on the camera topic until it is stopped: mostly defective ones, some clean, some undecodable."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, frames_a_second: int = FRAMES_A_SECOND, partitions: int = 4) -> None:
         self.sent = Counter[str]()
         self._lane = lane
+        self._frames_a_step = frames_a_second // 20
+        self._partitions = partitions
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="stream")
         self._thread.start()
@@ -49,9 +51,9 @@ class Stream:
         producer = KafkaProducer(bootstrap_servers=self._lane.bootstrap, linger_ms=5)
         number = 0
         while not self._stop.wait(0.05):
-            for _ in range(FRAMES_A_SECOND // 20):
+            for _ in range(self._frames_a_step):
                 kind, value = values[number * 7 % 4]
-                producer.send(self._lane.frames, value, partition=number % 4)
+                producer.send(self._lane.frames, value, partition=number % self._partitions)
                 self.sent[kind] += 1
                 number += 1
         producer.flush()
@@ -79,11 +81,11 @@ def wait_for_assignment(log: Path, seen: int, process: subprocess.Popen[bytes]) 
     return count
 
 
-def wait_for_offsets(lane: Lane, total: int) -> None:
+def wait_for_offsets(lane: Lane, total: int, partitions: int = 4) -> None:
     """Wait until all input is committed, as long as the committed offsets move on."""
     committed, moved = -1, time.monotonic()
     while committed < total:
-        now = lane.offsets()
+        now = lane.offsets(partitions)
         if now > committed:
             committed, moved = now, time.monotonic()
         assert time.monotonic() - moved < PATIENCE_S, f"{committed} of {total} frames are committed, and no more come"

@@ -13,7 +13,15 @@ from daemon.delivery import CommitPostponed, DeliveryAborted
 from daemon.errors import BrokerError, FencedError
 from daemon.frames import Frame
 from daemon.recovery import LONGEST_S, Backoff
-from tests.support.line_doubles import DEFECTIVE, PATIENCE_S, Inspector, Recorder, Source, line_among
+from tests.support.line_doubles import (
+    DEFECTIVE,
+    PATIENCE_S,
+    SESSION_S,
+    Inspector,
+    Recorder,
+    Source,
+    line_among,
+)
 
 
 class FailingSource(Source):
@@ -46,6 +54,18 @@ class FailingDelivery(Recorder):
         if self.failing_commits:
             raise self.failing_commits.pop(0)
         super().commit(offsets)
+
+
+class Repeating(Source):
+    """Hands its frames over anew whenever the line starts over."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__(frames)
+        self._all = list(self._left)
+
+    def start_over(self) -> None:
+        super().start_over()
+        self._left = list(self._all)
 
 
 def going() -> Inspector:
@@ -90,6 +110,72 @@ def test_a_commit_that_is_postponed_is_made_a_little_later() -> None:
     with line_among(source, delivery, going()) as line:
         line.run(until_idle_s=0.2)
     assert (line.account.returned, line.account.defective, line.aborts) == (0, 1, 0)
+
+
+@pytest.mark.timeout(30)
+def test_commits_that_are_postponed_for_longer_than_a_session_end_with_joining_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Postponing(FailingDelivery):
+        """Takes a commit only once the group was joined anew."""
+
+        def commit(self, offsets: Any) -> None:
+            if not source.rejoins:
+                asked_at.append(time.monotonic())
+                raise CommitPostponed("rebalance")
+            super().commit(offsets)
+
+    monkeypatch.setattr("daemon.line.REJOIN_S", 0.2)
+    asked_at: list[float] = []
+    source = Source(1)
+    with line_among(source, Postponing(), going()) as line:
+        line.run(until_idle_s=0.5)
+    assert source.rejoins == 1
+    assert asked_at[-1] - asked_at[0] > SESSION_S
+    assert (line.account.returned, line.aborts) == (1, 1)
+
+
+@pytest.mark.timeout(30)
+def test_the_group_hears_of_a_line_that_waits_before_it_starts_over_and_nothing_is_delivered_meanwhile() -> None:
+    class Moving(Repeating):
+        """Partitions move whenever the membership is kept."""
+
+        def keep_membership(self) -> list[tuple[Frame, int]]:
+            calls.append("move")
+            self.before_move()
+            return super().keep_membership()
+
+    class Noting(FailingDelivery):
+        def send(self, *values: Any) -> None:
+            calls.append("send")
+
+        def commit(self, offsets: Any) -> None:
+            calls.append("commit")
+            super().commit(offsets)
+
+        def abort(self) -> None:
+            calls.append("abort")
+
+    calls: list[str] = []
+    source, delivery = Moving(2), Noting(commits=[DeliveryAborted("evicted")] * 2)
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.5)
+    assert line.aborts == 2
+    _, waiting = [index for index, call in enumerate(calls) if call == "commit"][:2]
+    meanwhile = calls[waiting + 1 : calls.index("abort", waiting)]
+    assert len(meanwhile) > 2
+    assert set(meanwhile) == {"move"}
+
+
+@pytest.mark.timeout(30)
+def test_a_name_that_is_taken_while_the_line_waits_to_start_over_ends_it() -> None:
+    class Taken(Repeating):
+        def keep_membership(self) -> list[tuple[Frame, int]]:
+            raise kafka_errors.FencedInstanceIdError
+
+    source, delivery = Taken(2), FailingDelivery(commits=[DeliveryAborted("evicted")] * 9)
+    with line_among(source, delivery, going()) as line, pytest.raises(FencedError, match=r"kafka\.instance"):
+        line.run()
 
 
 @pytest.mark.timeout(30)

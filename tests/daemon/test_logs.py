@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from kafka.errors import UnknownTopicOrPartitionError, UnstableOffsetCommitError
 
 from daemon.logs import configure_logs
 from daemon.settings import LogSettings
@@ -18,6 +19,7 @@ def _restored() -> Iterator[None]:
     handlers, level, client_level = root.handlers[:], root.level, client.level
     yield
     root.handlers[:], root.level, client.level = handlers, level, client_level
+    logging.getLogger("kafka.coordinator.consumer").filters.clear()
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 
@@ -90,3 +92,12 @@ def test_the_last_configuration_holds() -> None:
     structlog.get_logger("daemon").info("once")
     assert first.getvalue() == ""
     assert len(entries(second)) == 1
+
+
+def test_an_offset_that_waits_for_a_transaction_is_not_told_of_as_an_error() -> None:
+    stream = configured(format="json")
+    client = logging.getLogger("kafka.coordinator.consumer")
+    client.error("Unknown error fetching offsets for %s: %s", "frames-1", UnstableOffsetCommitError())
+    client.error("Unknown error fetching offsets for %s: %s", "frames-2", UnknownTopicOrPartitionError())
+    (told,) = entries(stream)
+    assert "frames-2" in str(told["event"])

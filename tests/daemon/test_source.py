@@ -25,6 +25,7 @@ class Consumer:
         self.committed_offsets: dict[TopicPartition, int] = {}
         self.sought: dict[TopicPartition, int] = {}
         self.timeouts: list[float | None] = []
+        self.asked: list[TopicPartition] = []
         self.script: list[Callable[[], dict[TopicPartition, list[Any]] | None]] = []
         self.state = MemberState.UNJOINED
         self.listener: Any = None
@@ -59,6 +60,7 @@ class Consumer:
 
     def committed(self, partition: TopicPartition, timeout_ms: float | None = None) -> int | None:
         self.timeouts.append(timeout_ms)
+        self.asked.append(partition)
         return self.committed_offsets.get(partition)
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
@@ -208,3 +210,26 @@ def test_starting_over_before_the_first_commit_passes_over_nothing(source: Frame
     consumer.sought.clear()
     source.start_over()
     assert ONE not in consumer.sought
+
+
+def test_starting_over_does_not_wait_for_the_offset_of_a_partition_that_was_not_read_yet(
+    source: FrameSource, consumer: Consumer
+) -> None:
+    read(source, consumer, ZERO, 7)
+    consumer.script = [lambda: consumer.join("a", ZERO, ONE)]
+    source.poll(0, 1)
+    source.start_over()
+    assert consumer.asked == [ZERO]
+
+
+def test_after_a_loss_that_the_client_does_not_tell_of_every_partition_is_read_from_its_committed_offset(
+    source: FrameSource, consumer: Consumer
+) -> None:
+    consumer.committed_offsets = {ZERO: 9, ONE: 4}
+    consumer.script = [lambda: consumer.join("b", ZERO, ONE)]
+    source.poll(0, 1)
+    source.start_over()
+    assert consumer.sought == {ZERO: 9, ONE: 4}
+    consumer.sought.clear()
+    source.start_over()
+    assert consumer.sought == {}

@@ -21,6 +21,7 @@ from engines.results import Box, Defect, Inspection
 
 CAPACITY = 64
 PATIENCE_S = 10.0
+SESSION_S = 1.0
 CLEAN = Inspection(8, 4, 0.1, None, ())
 DEFECTIVE = Inspection(8, 4, 0.9, (0.9,), (Defect(1, "pits", 0.9, 1, Box(0, 0, 1, 1), "1 1"),))
 
@@ -59,6 +60,7 @@ class Source:
         self.polls = 0
         self.closed = False
         self.starts_over = 0
+        self.rejoins = 0
 
     def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
         taken, self._left = self._left[:max_frames], self._left[max_frames:]
@@ -74,6 +76,9 @@ class Source:
 
     def start_over(self) -> None:
         self.starts_over += 1
+
+    def rejoin(self) -> None:
+        self.rejoins += 1
 
     def keep_membership(self) -> list[tuple[Frame, int]]:
         self.polls += 1
@@ -138,7 +143,7 @@ def line_among(source: Any, delivery: Delivery, inspector: Inspector) -> Iterato
     with pipeline:
         metrics = Metrics()
         outbox = Outbox(delivery, lambda *_: (b"event", []), policy, metrics)
-        yield Line(source_of, pipeline, outbox, metrics, instance="i")
+        yield Line(source_of, pipeline, outbox, metrics, instance="i", session_s=SESSION_S)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""Two defects of kafka-python, shown on the bare client: both lose or repeat frames, and delivery is built around them.
+"""Defects of kafka-python, shown on the bare client: they lose, repeat or hold up frames, and delivery is built around
+them.
 
 These tests pass while the defects are there. When one fails, a new version of the client has mended it: then look at
-what :mod:`daemon.delivery.exactly_once` does about it, and whether that is still needed.
+what :mod:`daemon.delivery.exactly_once` (the first two), :mod:`daemon.kafka.assignor` or :mod:`daemon.kafka.member`
+does about it, and whether that is still needed.
 """
 
 from __future__ import annotations
@@ -9,15 +11,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.admin import MemberToRemove
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.base import MemberState
 from kafka.errors import CommitFailedError
+from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 from kafka.structs import ConsumerGroupMetadata
 
 from daemon.apache_kafka import ApacheKafka
+from tests.support.groups import grow, share, until_rebalancing
 from tests.support.topics import PATIENCE_S, Lane, new_lane
 
 pytestmark = pytest.mark.kafka
@@ -34,7 +41,7 @@ def transactional(lane: Lane) -> Iterator[KafkaProducer]:
 
 
 @contextmanager
-def member(lane: Lane) -> Iterator[KafkaConsumer]:
+def member(lane: Lane, **values: Any) -> Iterator[KafkaConsumer]:
     """A consumer of the group; its heartbeats are quick, so that it soon learns of its eviction."""
     consumer = KafkaConsumer(
         lane.frames,
@@ -44,6 +51,7 @@ def member(lane: Lane) -> Iterator[KafkaConsumer]:
         isolation_level="read_committed",
         session_timeout_ms=10_000,
         heartbeat_interval_ms=200,
+        **values,
     )
     try:
         yield consumer
@@ -103,6 +111,85 @@ def test_an_evicted_member_commits_unfenced(lane: Lane) -> None:
                 producer.commit_transaction()
             assert partition in owner.assignment()
             assert owner.committed(partition) == 5
+
+
+def test_a_member_that_lost_its_partitions_claims_them_and_is_given_what_another_holds() -> None:
+    theirs = [TopicPartition("f", number) for number in range(4)]
+    evicted, owner = CooperativeStickyAssignor(), CooperativeStickyAssignor()
+    # The client calls this at the end of each rebalance, and nothing when the group puts it out.
+    evicted.on_assignment(ConsumerProtocolAssignment(1, [("f", [2, 3])], b""), 4)
+    owner.on_assignment(ConsumerProtocolAssignment(1, [("f", [0, 1, 2, 3])], b""), 6)
+    cluster = SimpleNamespace(topics=lambda: {"f"}, partitions_for_topic=lambda topic: {0, 1, 2, 3})
+    members = [
+        SimpleNamespace(member_id=name, metadata=ConsumerProtocolSubscription.decode(each.metadata({"f"}).encode()))
+        for name, each in (("owner", owner), ("evicted", evicted))
+    ]
+    assert set(owner.member_assignment) == set(theirs)
+    # The owner has yet to give them up, and delivers what it has read of them.
+    assert owner.assign(cluster, members)["evicted"].partitions() == theirs[2:]
+
+
+def test_a_member_whose_name_was_taken_goes_on_as_if_nothing_had_happened(apache_kafka: ApacheKafka) -> None:
+    lane = new_lane(apache_kafka.bootstrap)
+    with member(lane, group_instance_id="line") as first:
+        joined(first)
+        with member(lane, group_instance_id="line") as second:
+            joined(second)
+            deadline = time.monotonic() + PATIENCE_S
+            while first._coordinator._heartbeat_enabled:
+                assert time.monotonic() < deadline
+                first.poll(timeout_ms=100)
+            for _ in range(10):
+                first.poll(timeout_ms=100)
+            assert first.group_metadata().state is MemberState.STABLE
+            assert first.assignment() == second.assignment()
+
+
+def test_a_member_reads_nothing_of_what_it_keeps_while_a_rebalance_waits_for_another(apache_kafka: ApacheKafka) -> None:
+    lane = new_lane(apache_kafka.bootstrap)
+    cooperative = {"partition_assignment_strategy": [CooperativeStickyAssignor]}
+    with member(lane, **cooperative) as reading, member(lane, **cooperative) as silent:
+        share(reading, silent)
+        with member(lane, **cooperative) as joining:
+            until_rebalancing(reading, joining)
+            lane.send([b"frame"] * 8)
+            kept = reading.assignment()
+            for _ in range(20):
+                assert not reading.poll(timeout_ms=100)
+                joining.poll(timeout_ms=0)
+            assert reading.assignment() == kept
+            assert kept
+            deadline = time.monotonic() + PATIENCE_S
+            while not reading.poll(timeout_ms=100):
+                assert time.monotonic() < deadline
+                silent.poll(timeout_ms=0)
+                joining.poll(timeout_ms=0)
+
+
+def test_a_member_that_polls_briefly_never_learns_what_it_was_given(lane: Lane) -> None:
+    with member(lane) as brief:
+        for _ in range(30):
+            brief.poll(timeout_ms=0)
+            time.sleep(0.1)
+        assert brief._coordinator._join_task.succeeded()
+        assert not brief.assignment()
+
+
+def test_a_member_that_joins_since_the_topic_has_grown_forgets_what_it_leads(apache_kafka: ApacheKafka) -> None:
+    lane = new_lane(apache_kafka.bootstrap)
+    watchful = {"partition_assignment_strategy": [CooperativeStickyAssignor], "metadata_max_age_ms": 200}
+    with member(lane, **watchful) as leader, member(lane, **watchful) as other:
+        share(leader, other)
+        if not leader._coordinator._is_leader:
+            leader, other = other, leader
+        grow(lane, 8)
+        until_rebalancing(leader)
+        for _ in range(40):
+            leader.poll(timeout_ms=50)
+            other.poll(timeout_ms=50)
+        assert leader._coordinator._join_task.succeeded()
+        assert leader.group_metadata().state is MemberState.REBALANCING
+        assert not leader._coordinator.need_rejoin()
 
 
 def committed(lane: Lane, partition: TopicPartition) -> Any:

@@ -29,7 +29,7 @@ class Made:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KafkaConsumer", "KafkaProducer", "KafkaAdminClient"):
+    for name in ("GroupMember", "KafkaConsumer", "KafkaProducer", "KafkaAdminClient"):
         monkeypatch.setattr(clients, name, Made)
 
 

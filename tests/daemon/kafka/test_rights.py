@@ -151,7 +151,7 @@ def test_a_right_that_is_taken_away_later_is_named_too(line: Line, delivery: str
     missing = Right("Write", "topic", line.lane.events)
     rights = [right for right in of_service(settings) if right != missing]
     line.allow([*rights, *[Right("Describe", "topic", line.lane.events)] * seen])
-    consumer: Any = SimpleNamespace(group_metadata=None, commit=None)
+    consumer: Any = SimpleNamespace(membership=None, commit=None)
 
     def deliver() -> None:
         with diagnose.naming(of_service(settings)), service._delivery(settings, consumer) as opened:
