@@ -1,0 +1,330 @@
+"""The rig: a broker, a counted stream, instances of the service, and faults from a schedule."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from kafka.errors import KafkaError
+
+from daemon.embedded_broker import EmbeddedBroker
+from tests.faults.brokers import Broker, FaultyKafka
+from tests.faults.comparison import Comparison, compare
+from tests.faults.ledger import Ledger
+from tests.faults.scenarios import Scenario
+from tests.faults.schedule import Fault
+from tests.faults.stream import Stream
+from tests.faults.supervisor import Instance
+from tests.faults.witness import (
+    Witness,
+    committed_offsets,
+    group_offsets,
+    read_events,
+    read_letters,
+    read_topic,
+)
+from tests.support.tiny_cascade import write_tiny_cascade
+from tests.support.topics import Lane, new_lane
+
+PARTITIONS = 6
+
+START_S = 180.0
+"""How long the instances may take to build their engines and to share the partitions."""
+
+STOPPED_S = 180.0
+"""Without a new verdict for so long, and with no fault under way, the service counts as stopped."""
+
+LOOK_S = 0.02
+
+TELL_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is. ``frames`` and ``faults`` as in :class:`Scenario`."""
+
+    scenario: Scenario
+    seed: int
+    frames: int
+    faults: int
+    rate: float
+    broker: str
+    delivery: str
+
+
+@dataclass
+class Injected:
+    """A fault that was done. Times in milliseconds since 1970; ``over_ms`` is when the rig undid it, or the supervisor
+    started the instance again; ``recovered_ms`` is when the last of the partitions went on, None if none had to."""
+
+    fault: Fault
+    began_ms: int
+    partitions: list[int]
+    over_ms: int | None = None
+    recovered_ms: int | None = None
+
+
+@dataclass
+class Run:
+    """What came of it."""
+
+    comparison: Comparison = field(default_factory=Comparison)
+    reader: Comparison | None = None
+    injected: list[Injected] = field(default_factory=list)
+    exits: dict[str, dict[int, int]] = field(default_factory=dict)
+    stopped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+class StoppedError(Exception):
+    """The service does not go on by itself."""
+
+
+class Rig:
+    """One run; a context manager that ends all that it has started. ``folder`` gets data and logs."""
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self._options = options
+        self._scenario = options.scenario
+        self._folder = folder
+        self._resources = ExitStack()
+        self._told_at = 0.0
+        self._began = time.monotonic()
+        self.run_ = Run()
+
+    def __enter__(self) -> Rig:
+        try:
+            self._open()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def _open(self) -> None:
+        scenario, folder = self._scenario, self._folder
+        self._broker: Broker = self._resources.enter_context(
+            EmbeddedBroker() if self._options.broker == "embedded" else FaultyKafka(folder / "broker")
+        )
+        self._bootstrap = self._broker.bootstrap
+        self._lane: Lane = new_lane(self._bootstrap, PARTITIONS)
+        cascade = write_tiny_cascade(folder / "cascade", recording=True)
+        overrides = [
+            *self._lane.overrides,
+            f"cascade={cascade}",
+            f"engine.directory={folder / 'engines'}",
+            f"kafka.delivery={self._options.delivery}",
+        ]
+        self._instances = [
+            Instance(f"i{number + 1}", overrides, folder, module=scenario.module)
+            for number in range(scenario.instances)
+        ]
+        # The first builds the engines, the others find them.
+        for instance in self._instances:
+            instance.start()
+            self._resources.callback(instance.stop)
+            self._wait(instance.owned, START_S, f"{instance.name} has no partitions")
+        self._wait(self._shared, START_S, "the partitions are not shared among the instances")
+        self._witness = Witness(self._bootstrap, self._lane.events, self._lane.dead)
+        self._resources.callback(self._witness.stop)
+        self._ledger = Ledger()
+        self._stream = Stream(
+            self._bootstrap,
+            self._lane.frames,
+            self._ledger,
+            lambda: self._witness.judged,
+            seed=self._options.seed,
+            partitions=PARTITIONS,
+            frames=sys.maxsize if scenario.by_time else self._options.frames,
+            rate=self._options.rate,
+            poisoned=scenario.poisoned,
+        )
+        self._resources.callback(self._stream.stop)
+
+    # ------------------------------------------------------------------ a run
+
+    def run(self) -> Run:
+        """Inject what the schedule says, wait until all is drained, and compare."""
+        run = self.run_
+        began = time.monotonic()
+        try:
+            self._inject(self._scenario.plan(self._options.seed, self._options.faults, self._options.frames))
+            if not self._scenario.by_time:
+                self._until(lambda: self._stream.ended)
+        except KeyboardInterrupt:
+            run.interrupted = True
+            self._tell("interrupted: what was sent until now is drained and compared", now=True)
+        except StoppedError as stopped:
+            run.stopped.append(str(stopped))
+        finally:
+            for done in run.injected:
+                self._finish(done)
+        self._stream.stop()
+        try:
+            self._drain()
+        except StoppedError as stopped:
+            run.stopped.append(str(stopped))
+        for instance in self._instances:
+            code = instance.stop()
+            if code and not instance.gave_up:
+                run.stopped.append(f"{instance.name} ended with {code} when it was asked to drain")
+        run.seconds = time.monotonic() - began
+        self._witness.stop()
+        self._look_back()
+        return run
+
+    def _inject(self, faults: list[Fault]) -> None:
+        last = time.monotonic()
+        for fault in faults:
+            self._until(
+                lambda fault=fault, last=last: (
+                    self._witness.judged >= fault.after_frames and time.monotonic() - last >= fault.after_s
+                )
+            )
+            last = time.monotonic()
+            self._begin(fault)
+        self._until(lambda: not self._under_way())
+
+    def _until(self, reached: Callable[[], bool]) -> None:
+        """Wait for a condition, and undo the faults whose time is over meanwhile."""
+        while not reached():
+            for injected in self._under_way():
+                if _now_ms() >= injected.began_ms + injected.fault.hold_s * 1000:
+                    self._finish(injected)
+            self._look_whether_it_goes_on()
+            self._tell("")
+            time.sleep(LOOK_S)
+
+    def _under_way(self) -> list[Injected]:
+        return [injected for injected in self.run_.injected if injected.over_ms is None]
+
+    def _begin(self, fault: Fault) -> None:
+        instance = self._instances[fault.instance]
+        hits_one = fault.kind in ("kill", "end", "freeze")
+        partitions = instance.owned() if hits_one else list(range(PARTITIONS))
+        injected = Injected(fault, _now_ms(), partitions)
+        self.run_.injected.append(injected)
+        match fault.kind:
+            case "kill":
+                instance.kill()
+                # Nothing that it did counts as progress any more.
+                injected.began_ms = _now_ms()
+            case "end":
+                instance.end()
+            case "freeze":
+                instance.freeze()
+            case "broker-restart":
+                self._kafka.stop()
+            case "broker-kill":
+                self._kafka.kill()
+            case "broker-pause":
+                self._kafka.pause()
+        if not fault.hold_s:
+            self._finish(injected)
+
+    def _finish(self, injected: Injected) -> None:
+        if injected.over_ms is not None:
+            return
+        match injected.fault.kind:
+            case "freeze":
+                self._instances[injected.fault.instance].resume()
+            case "broker-restart" | "broker-kill":
+                self._kafka.start()
+            case "broker-pause":
+                self._kafka.resume()
+        injected.over_ms = _now_ms()
+        self._witness.last_at = time.monotonic()
+
+    # ------------------------------------------------------------------ the end
+
+    def _drain(self) -> None:
+        """Wait until all that lies on the camera topic is committed, as long as the committed offsets move on."""
+        self._tell("draining", now=True)
+        with group_offsets(self._bootstrap, self._lane.name) as consumer:
+            ends = self._ends(consumer)
+            total, committed, moved = sum(ends.values()), -1, time.monotonic()
+            while committed < total:
+                for instance in self._instances:
+                    if instance.gave_up is not None:
+                        raise StoppedError(instance.gave_up)
+                try:
+                    now = sum(committed_offsets(consumer, self._lane.frames, PARTITIONS).values())
+                except KafkaError:
+                    now = committed
+                if now > committed:
+                    committed, moved = now, time.monotonic()
+                if time.monotonic() - moved > STOPPED_S:
+                    raise StoppedError(
+                        f"{committed} of {total} frames are committed, and for {STOPPED_S:.0f} s no more"
+                    )
+                time.sleep(0.2)
+
+    def _look_back(self) -> None:
+        run, lane = self.run_, self._lane
+        topic = read_topic(self._bootstrap, lane.frames)
+        with group_offsets(self._bootstrap, lane.name) as consumer:
+            committed = committed_offsets(consumer, lane.frames, PARTITIONS)
+        events, letters = read_events(self._bootstrap, lane.events), read_letters(self._bootstrap, lane.dead)
+        run.comparison = compare(self._ledger, topic, events, letters, committed)
+        for injected in run.injected:
+            seen = [self._witness.progress_after(each, injected.began_ms) for each in injected.partitions]
+            # A partition without progress had no frame left; if it had one, it counts as lost.
+            injected.recovered_ms = max((each for each in seen if each is not None), default=None)
+            if injected.fault.kind in ("kill", "end"):
+                injected.over_ms = self._instances[injected.fault.instance].restarted_after(injected.began_ms)
+        run.exits = {instance.name: dict(instance.exits) for instance in self._instances}
+
+    # ------------------------------------------------------------------ small things
+
+    @property
+    def _kafka(self) -> FaultyKafka:
+        assert isinstance(self._broker, FaultyKafka), "the embedded broker is not hurt"
+        return self._broker
+
+    def _ends(self, consumer: object) -> dict[int, int]:
+        from kafka import TopicPartition
+
+        partitions = [TopicPartition(self._lane.frames, number) for number in range(PARTITIONS)]
+        return {each.partition: end for each, end in consumer.end_offsets(partitions).items()}  # type: ignore[attr-defined]
+
+    def _shared(self) -> bool:
+        owned = [instance.owned() for instance in self._instances]
+        return all(owned) and sorted(chain.from_iterable(owned)) == list(range(PARTITIONS))
+
+    def _look_whether_it_goes_on(self) -> None:
+        for instance in self._instances:
+            if instance.gave_up is not None:
+                raise StoppedError(instance.gave_up)
+        if not self._under_way() and time.monotonic() - self._witness.last_at > STOPPED_S:
+            raise StoppedError(f"no verdict for {STOPPED_S:.0f} s")
+
+    def _wait(self, reached: Callable[[], object], patience_s: float, what: str) -> None:
+        deadline = time.monotonic() + patience_s
+        while not reached():
+            if time.monotonic() > deadline:
+                raise StoppedError(what)
+            time.sleep(LOOK_S)
+
+    def _tell(self, what: str, *, now: bool = False) -> None:
+        """A line of progress now and then, for whoever watches a long run."""
+        if now or time.monotonic() - self._told_at > TELL_S:
+            self._told_at = time.monotonic()
+            exits = sum(sum(instance.exits.values()) for instance in self._instances)
+            print(
+                f"{time.monotonic() - self._began:6.0f} s: {self._stream.number:,} frames sent, "
+                f"{self._witness.verdicts:,} verdicts seen, {len(self.run_.injected)} faults, {exits} exits {what}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

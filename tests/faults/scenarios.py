@@ -1,0 +1,75 @@
+"""The scenarios: who runs, what goes wrong, and how long a run of each is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.faults import schedule
+from tests.faults.schedule import GROUP_EVERY_S, Fault
+
+Plan = Callable[[int, int, int], list[Fault]]
+"""The faults for a seed, a number of faults and a number of frames."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """``frames`` and ``faults`` are those of a full run; ``rate`` is frames a second, 0 for as fast as they are judged.
+
+    ``by_time`` streams go on until the last fault is over, whatever their number of frames. ``module`` is what runs in
+    place of ``daemon``. ``network`` runs the instances in a namespace behind a cable, ``small_disk`` the broker on a
+    disk that can be filled, ``reader`` a consumer of its own that can be stalled; only Apache Kafka is hurt by broker
+    faults, since the embedded broker loses by its nature what it had not written yet.
+    """
+
+    name: str
+    plan: Plan
+    faults: int
+    frames: int
+    what: str
+    instances: int = 1
+    rate: float = 0.0
+    by_time: bool = False
+    embedded: bool = False
+    module: str = "daemon"
+    poisoned: bool = False
+    network: bool = False
+    small_disk: bool = False
+    reader: bool = False
+
+
+def _group(seed: int, count: int, _frames: int) -> list[Fault]:
+    return schedule.group(seed, 3, count * GROUP_EVERY_S)
+
+
+def _none(_seed: int, _count: int, _frames: int) -> list[Fault]:
+    return []
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("kills", schedule.kills, 100, 100_000, "one instance is killed again and again", embedded=True),
+        Scenario(
+            "group",
+            _group,
+            120,
+            0,
+            "every 5 s one of three instances is killed, ended or frozen past its session",
+            instances=3,
+            rate=150.0,
+            by_time=True,
+        ),
+        Scenario(
+            "broker-restarts", schedule.broker_restarts, 20, 20_000, "the broker is restarted, or crashes", rate=100.0
+        ),
+        Scenario(
+            "broker-pauses",
+            lambda seed, count, frames: schedule.pauses("broker-pause", seed, count, frames, 45.0),
+            10,
+            20_000,
+            "the broker stands still, for up to 45 s",
+            rate=100.0,
+        ),
+    )
+}
