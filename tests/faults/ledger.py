@@ -16,7 +16,11 @@ from tests.support.tiny_cascade import frame_with
 Place = tuple[int, int]
 """Partition and offset on the camera topic."""
 
-DEFECT_CLASS = 3
+PATCH = (10, 20, 40, 12)
+"""x, y, width and height, in pixels, of the one defect of a defective frame."""
+
+DEFECT = (3, list(PATCH), PATCH[2] * PATCH[3])
+"""Class, box and area, in pixels, as its event tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,7 @@ POISON_GREY = 101
 def value_of(kind: str) -> bytes:
     """The bytes of a frame of this kind; all of one kind are alike, what tells them apart is where they lie."""
     if kind == "defective":
-        return _png(frame_with({DEFECT_CLASS: [(10, 20, 40, 12)]}))
+        return _png(frame_with({DEFECT[0]: [PATCH]}))
     if kind == "clean":
         return _png(frame_with())
     if kind == "poisoned":
@@ -62,7 +66,7 @@ def value_of(kind: str) -> bytes:
         frame[:POISON_SIDE, :POISON_SIDE] = POISON_GREY
         return _png(frame)
     if kind == "half-picture":
-        jpeg: bytes = cv2.imencode(".jpg", frame_with({DEFECT_CLASS: [(10, 20, 40, 12)]}))[1].tobytes()
+        jpeg: bytes = cv2.imencode(".jpg", frame_with({DEFECT[0]: [PATCH]}))[1].tobytes()
         return jpeg[: len(jpeg) // 2]
     return {"no-picture": b"this is a sentence, not a picture", "empty": b""}[kind]
 

@@ -82,7 +82,7 @@ def as_json(options: Options, run: Run) -> dict[str, Any]:
             for kind, each in [("all", run.injected), *by_kind.items()]
             for times in [recovery_s(each)]
         },
-        "faults": [_fault(each, run.injected[0].began_ms) for each in run.injected],
+        "faults": [_fault(each, run.began_ms) for each in run.injected],
     }
 
 

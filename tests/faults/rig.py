@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from pathlib import Path
 
 from kafka.errors import KafkaError
 
-from daemon.embedded_broker import EmbeddedBroker
-from tests.faults.brokers import Broker, FaultyKafka
+from daemon.embedded_broker import HOST, EmbeddedBroker
+from tests.faults.brokers import Broker, FaultyKafka, Network, SmallDisk
 from tests.faults.comparison import Comparison, compare
 from tests.faults.ledger import Ledger
+from tests.faults.reader import StalledReader
 from tests.faults.scenarios import Scenario
 from tests.faults.schedule import Fault
 from tests.faults.stream import Stream
@@ -32,6 +34,9 @@ from tests.support.tiny_cascade import write_tiny_cascade
 from tests.support.topics import Lane, new_lane
 
 PARTITIONS = 6
+
+DISK_MIB = 192
+"""Room for the broker's data of a stream of frames as small as ours, on a disk that is to be filled."""
 
 START_S = 180.0
 """How long the instances may take to build their engines and to share the partitions."""
@@ -78,6 +83,7 @@ class Run:
     injected: list[Injected] = field(default_factory=list)
     exits: dict[str, dict[int, int]] = field(default_factory=dict)
     stopped: list[str] = field(default_factory=list)
+    began_ms: int = 0
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -111,9 +117,11 @@ class Rig:
 
     def _open(self) -> None:
         scenario, folder = self._scenario, self._folder
-        self._broker: Broker = self._resources.enter_context(
-            EmbeddedBroker() if self._options.broker == "embedded" else FaultyKafka(folder / "broker")
+        self._network = self._resources.enter_context(Network()) if scenario.network else None
+        self._disk = (
+            self._resources.enter_context(SmallDisk(folder / "disk", DISK_MIB)) if scenario.small_disk else None
         )
+        self._broker: Broker = self._resources.enter_context(self._made_broker())
         self._bootstrap = self._broker.bootstrap
         self._lane: Lane = new_lane(self._bootstrap, PARTITIONS)
         cascade = write_tiny_cascade(folder / "cascade", recording=True)
@@ -124,7 +132,13 @@ class Rig:
             f"kafka.delivery={self._options.delivery}",
         ]
         self._instances = [
-            Instance(f"i{number + 1}", overrides, folder, module=scenario.module)
+            Instance(
+                f"i{number + 1}",
+                overrides,
+                folder,
+                prefix=self._network.prefix if self._network else (),
+                module=scenario.module,
+            )
             for number in range(scenario.instances)
         ]
         # The first builds the engines, the others find them.
@@ -135,6 +149,10 @@ class Rig:
         self._wait(self._shared, START_S, "the partitions are not shared among the instances")
         self._witness = Witness(self._bootstrap, self._lane.events, self._lane.dead)
         self._resources.callback(self._witness.stop)
+        self._reader: StalledReader | None = None
+        if scenario.reader:
+            reader = StalledReader(self._bootstrap, self._lane.events, self._lane.dead, folder)
+            self._reader = self._resources.enter_context(reader)
         self._ledger = Ledger()
         self._stream = Stream(
             self._bootstrap,
@@ -149,12 +167,21 @@ class Rig:
         )
         self._resources.callback(self._stream.stop)
 
+    def _made_broker(self) -> Broker:
+        if self._options.broker == "embedded":
+            return EmbeddedBroker()
+        return FaultyKafka(
+            self._folder / "broker",
+            host=self._network.address if self._network else HOST,
+            data=self._disk.folder / "data" if self._disk else None,
+        )
+
     # ------------------------------------------------------------------ a run
 
     def run(self) -> Run:
         """Inject what the schedule says, wait until all is drained, and compare."""
         run = self.run_
-        began = time.monotonic()
+        began, run.began_ms = time.monotonic(), _now_ms()
         try:
             self._inject(self._scenario.plan(self._options.seed, self._options.faults, self._options.frames))
             if not self._scenario.by_time:
@@ -174,7 +201,8 @@ class Rig:
             run.stopped.append(str(stopped))
         for instance in self._instances:
             code = instance.stop()
-            if code and not instance.gave_up:
+            # SIGTERM ends a process that has not come as far as its own handler: it holds no frames yet.
+            if code not in (None, 0, -signal.SIGTERM):
                 run.stopped.append(f"{instance.name} ended with {code} when it was asked to drain")
         run.seconds = time.monotonic() - began
         self._witness.stop()
@@ -208,7 +236,7 @@ class Rig:
 
     def _begin(self, fault: Fault) -> None:
         instance = self._instances[fault.instance]
-        hits_one = fault.kind in ("kill", "end", "freeze")
+        hits_one = fault.kind in ("kill", "end", "freeze", "device-failure")
         partitions = instance.owned() if hits_one else list(range(PARTITIONS))
         injected = Injected(fault, _now_ms(), partitions)
         self.run_.injected.append(injected)
@@ -221,12 +249,23 @@ class Rig:
                 instance.end()
             case "freeze":
                 instance.freeze()
+            case "device-failure":
+                instance.fail_device()
             case "broker-restart":
                 self._kafka.stop()
             case "broker-kill":
                 self._kafka.kill()
             case "broker-pause":
                 self._kafka.pause()
+            case "network-cut":
+                assert self._network is not None
+                self._network.cut()
+            case "full-disk":
+                assert self._disk is not None
+                self._disk.fill()
+            case "stalled-consumer":
+                assert self._reader is not None
+                self._reader.stall()
         if not fault.hold_s:
             self._finish(injected)
 
@@ -240,6 +279,17 @@ class Rig:
                 self._kafka.start()
             case "broker-pause":
                 self._kafka.resume()
+            case "network-cut":
+                assert self._network is not None
+                self._network.plug()
+            case "full-disk":
+                assert self._disk is not None
+                self._disk.empty()
+                if not self._kafka.alive:
+                    self._kafka.start()
+            case "stalled-consumer":
+                assert self._reader is not None
+                self._reader.resume()
         injected.over_ms = _now_ms()
         self._witness.last_at = time.monotonic()
 
@@ -274,11 +324,14 @@ class Rig:
             committed = committed_offsets(consumer, lane.frames, PARTITIONS)
         events, letters = read_events(self._bootstrap, lane.events), read_letters(self._bootstrap, lane.dead)
         run.comparison = compare(self._ledger, topic, events, letters, committed)
+        if self._reader is not None:
+            seen_there = self._reader.seen(len(events) + len(letters))
+            run.reader = compare(self._ledger, topic, *seen_there, committed)
         for injected in run.injected:
             seen = [self._witness.progress_after(each, injected.began_ms) for each in injected.partitions]
             # A partition without progress had no frame left; if it had one, it counts as lost.
             injected.recovered_ms = max((each for each in seen if each is not None), default=None)
-            if injected.fault.kind in ("kill", "end"):
+            if injected.fault.kind in ("kill", "end", "device-failure"):
                 injected.over_ms = self._instances[injected.fault.instance].restarted_after(injected.began_ms)
         run.exits = {instance.name: dict(instance.exits) for instance in self._instances}
 

@@ -1,9 +1,9 @@
 """Hurts a running service on purpose, and counts what came of its frames.
 
 ``python -m tests.faults.run --scenario kills --seed 1`` prints a row of a table for each scenario, ``--json FILE``
-writes all figures as well. Progress goes to standard error. Ctrl-C ends the stream; what was sent until then is still drained,
-compared and reported. Ends with 1 where anything was lost, wrong, or repeated although exactly once was promised, and
-where the service needed a hand.
+writes all figures as well. Progress goes to standard error. Ctrl-C ends the stream; what was sent until then is still
+drained, compared and reported. Ends with 1 where anything was lost, wrong, or repeated although exactly once was
+promised, and where the service needed a hand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from types import FrameType
 
 from daemon.apache_kafka import HOME_VARIABLE, home
 from tests.faults import report
-from tests.faults.rig import Options, Rig, Run
+from tests.faults.brokers import Network, SmallDisk
+from tests.faults.rig import Options, Rig, Run, StoppedError
 from tests.faults.scenarios import SCENARIOS, Scenario
 from tests.faults.schedule import GROUP_EVERY_S
 
@@ -29,7 +30,11 @@ def unavailable(scenario: Scenario, broker: str) -> str | None:
     """Why a scenario cannot run here; None where it can."""
     if broker == "embedded":
         return None if scenario.embedded else "the embedded broker loses what it had not written yet"
-    return None if home() else f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java"
+    if home() is None:
+        return f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java"
+    if scenario.network:
+        return Network.unavailable()
+    return SmallDisk.unavailable() if scenario.small_disk else None
 
 
 def run_scenario(options: Options, keep: Path | None = None) -> Run:
@@ -37,8 +42,11 @@ def run_scenario(options: Options, keep: Path | None = None) -> Run:
     folder = keep / options.scenario.name if keep else Path(tempfile.mkdtemp(prefix="millwatch-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "broker").mkdir()
-    with Rig(options, folder) as rig:
-        run = rig.run()
+    try:
+        with Rig(options, folder) as rig:
+            run = rig.run()
+    except StoppedError as stopped:
+        run = Run(stopped=[str(stopped)])
     if report.good(options, run) and not keep:
         shutil.rmtree(folder)
     else:

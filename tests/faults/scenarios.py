@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.faults import schedule
-from tests.faults.schedule import GROUP_EVERY_S, Fault
+from tests.faults.schedule import GROUP_EVERY_S, Fault, FaultKind
 
 Plan = Callable[[int, int, int], list[Fault]]
 """The faults for a seed, a number of faults and a number of frames."""
@@ -42,8 +42,8 @@ def _group(seed: int, count: int, _frames: int) -> list[Fault]:
     return schedule.group(seed, 3, count * GROUP_EVERY_S)
 
 
-def _none(_seed: int, _count: int, _frames: int) -> list[Fault]:
-    return []
+def _pauses(kind: FaultKind, longest_s: float) -> Plan:
+    return lambda seed, count, frames: schedule.pauses(kind, seed, count, frames, longest_s)
 
 
 SCENARIOS = {
@@ -65,11 +65,49 @@ SCENARIOS = {
         ),
         Scenario(
             "broker-pauses",
-            lambda seed, count, frames: schedule.pauses("broker-pause", seed, count, frames, 45.0),
+            _pauses("broker-pause", 45.0),
             10,
             20_000,
             "the broker stands still, for up to 45 s",
             rate=100.0,
+        ),
+        Scenario(
+            "device-faults",
+            schedule.device_failures,
+            20,
+            20_000,
+            "the device fails for good again and again, and now and then for a batch or for a frame",
+            embedded=True,
+            module="tests.faults.failing_engines",
+            poisoned=True,
+        ),
+        Scenario(
+            "network-cuts",
+            _pauses("network-cut", 60.0),
+            10,
+            20_000,
+            "the cable between service and broker is pulled, for up to 60 s",
+            rate=100.0,
+            network=True,
+        ),
+        Scenario(
+            "stalled-consumer",
+            _pauses("stalled-consumer", 60.0),
+            5,
+            20_000,
+            "a read_committed consumer of events and dead letters stands still, for up to 60 s",
+            rate=100.0,
+            embedded=True,
+            reader=True,
+        ),
+        Scenario(
+            "full-disk",
+            _pauses("full-disk", 15.0),
+            5,
+            10_000,
+            "the broker's disk is full, for up to 15 s; then there is room, and the broker is started if it ended",
+            rate=100.0,
+            small_disk=True,
         ),
     )
 }

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 FaultKind = Literal[
-    "kill", "end", "freeze", "broker-restart", "broker-kill", "broker-pause", "network-cut", "full-disk", "stall"
+    "kill",
+    "end",
+    "freeze",
+    "device-failure",
+    "broker-restart",
+    "broker-kill",
+    "broker-pause",
+    "network-cut",
+    "full-disk",
+    "stalled-consumer",
 ]
 
 SESSION_S = 6.0
@@ -23,7 +32,7 @@ GROUP_EVERY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. ``instance``, from 0, is whom ``kill``, ``end`` and ``freeze`` hit."""
+    """One thing that goes wrong. ``instance``, from 0, is who is hit, where it is an instance."""
 
     kind: FaultKind
     after_frames: int = 0
@@ -86,6 +95,12 @@ def pauses(kind: FaultKind, seed: int, count: int, frames: int, longest_s: float
         Fault(kind, after, chance.uniform(0.0, 1.0), hold_s)
         for after, hold_s in zip(_spread(frames, count), holds, strict=True)
     ]
+
+
+def device_failures(seed: int, count: int, frames: int) -> list[Fault]:
+    """The device stops answering; a new process gets it back."""
+    chance = random.Random(f"device-failures {seed}")
+    return [Fault("device-failure", after, chance.uniform(0.0, 1.0)) for after in _spread(frames, count)]
 
 
 def _spread(frames: int, count: int) -> list[int]:

@@ -60,6 +60,7 @@ class Instance:
         self.lives: list[Life] = []
         self.gave_up: str | None = None
         self._owned: list[int] = []
+        self._draining = False
         self._read_to = 0
         self._asked = False
         self._stopping = False
@@ -86,8 +87,12 @@ class Instance:
     def resume(self) -> None:
         self._signal(signal.SIGCONT, asked=False)
 
+    def fail_device(self) -> None:
+        """Let its device fail for good, as :mod:`tests.faults.failing_engines` does when it is told."""
+        self._signal(signal.SIGUSR1, asked=False)
+
     def stop(self) -> int | None:
-        """Drain and end it for good; returns its exit code, None where it had ended or had to be killed."""
+        """Drain and end it for good; returns its exit code, None where it had ended before."""
         with self._changed:
             self._stopping = self._asked = True
             process = self._process
@@ -100,6 +105,7 @@ class Instance:
                 code = process.wait(END_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+                code = process.wait()
         self._thread.join()
         return code
 
@@ -119,7 +125,7 @@ class Instance:
         return next((start for start in starts if start > began_ms), None)
 
     def owned(self) -> list[int]:
-        """The partitions that it owns by its own log. A static member that is away owns what it had."""
+        """The partitions that it owns, by its own log. A static member that is away owns what it had."""
         with self.log.open("rb") as log:
             log.seek(self._read_to)
             for line in log:
@@ -137,10 +143,12 @@ class Instance:
             entry = json.loads(line)
         except ValueError:
             return
-        event, partitions = entry.get("event"), entry.get("partitions", [])
+        event, partitions = str(entry.get("event")), entry.get("partitions", [])
         if event == "partitions assigned":
-            self._owned = partitions
-        elif event == "partitions lost":
+            self._owned, self._draining = partitions, False
+        elif event.startswith("stopping"):
+            self._draining = True
+        elif event in ("partitions move", "partitions lost") and not self._draining:
             self._owned = [each for each in self._owned if each not in partitions]
 
     def _signal(self, number: signal.Signals, *, asked: bool, wait: bool = True) -> None:

@@ -15,7 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.frames import last_header, parse_time
 from tests.faults.comparison import Verdict
-from tests.faults.ledger import VERDICTS_SEEN, Place
+from tests.faults.ledger import DEFECT, VERDICTS_SEEN, Place
 from tests.faults.stream import NUMBER
 
 QUIET_S = 20.0
@@ -38,7 +38,7 @@ class Witness:
         self._stop = threading.Event()
         self.verdicts = 0
         self.last_at = time.monotonic()
-        self._consumer = _reader(bootstrap, events, dead)
+        self._consumer = open_reader(bootstrap, events, dead)
         self._thread = threading.Thread(target=self._watch, name="witness")
         self._thread.start()
 
@@ -90,23 +90,27 @@ def read_topic(bootstrap: str, topic: str) -> dict[Place, int]:
 
 
 def read_events(bootstrap: str, topic: str) -> list[Verdict]:
-    """The committed events. One whose defects are not those of the frame that was sent has a verdict of its own."""
-    verdicts = []
-    for record in _all_of(bootstrap, topic):
-        event = json.loads(record.value)
-        places = [(defect["class"], defect["box"], defect["area_px"]) for defect in event["defects"]]
-        as_sent = event["verdict"] == "defective" and places == [(3, [10, 20, 40, 12], 480)]
-        verdicts.append(Verdict(_place(event["id"]), "defective" if as_sent else f"{event['verdict']} {places}"))
-    return verdicts
+    """The committed events."""
+    return [event_verdict(record) for record in _all_of(bootstrap, topic)]
 
 
 def read_letters(bootstrap: str, topic: str) -> list[Verdict]:
     """The committed dead letters."""
-    verdicts = []
-    for record in _all_of(bootstrap, topic):
-        headers = {name: (value or b"").decode() for name, value in record.headers}
-        verdicts.append(Verdict(_place(headers["millwatch-source"]), headers["millwatch-reason"]))
-    return verdicts
+    return [letter_verdict(record) for record in _all_of(bootstrap, topic)]
+
+
+def event_verdict(record: Any) -> Verdict:
+    """What an event says. One whose defects are not those of the frame that was sent has a verdict of its own."""
+    event = json.loads(record.value)
+    defects = [(defect["class"], defect["box"], defect["area_px"]) for defect in event["defects"]]
+    as_sent = event["verdict"] == "defective" and defects == [DEFECT]
+    return Verdict(_place(event["id"]), "defective" if as_sent else f"{event['verdict']} {defects}")
+
+
+def letter_verdict(record: Any) -> Verdict:
+    """What a dead letter says."""
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    return Verdict(_place(headers["millwatch-source"]), headers["millwatch-reason"])
 
 
 @contextmanager
@@ -131,7 +135,7 @@ def _place(identity: str) -> Place:
     return int(partition), int(offset)
 
 
-def _reader(bootstrap: str, *topics: str) -> KafkaConsumer:
+def open_reader(bootstrap: str, *topics: str) -> KafkaConsumer:
     """A ``read_committed`` consumer outside every group, at the beginning of all partitions of these topics."""
     consumer = KafkaConsumer(
         bootstrap_servers=bootstrap,
@@ -150,7 +154,7 @@ def _reader(bootstrap: str, *topics: str) -> KafkaConsumer:
 
 
 def _all_of(bootstrap: str, topic: str) -> Iterator[Any]:
-    consumer = _reader(bootstrap, topic)
+    consumer = open_reader(bootstrap, topic)
     try:
         ends = consumer.end_offsets(consumer.assignment())
         last = time.monotonic()
