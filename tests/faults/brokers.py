@@ -139,7 +139,8 @@ class Network:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The cable goes with its end, once no process inside holds it.
+        # The namespace lives on for as long as a process is inside; the cable must not, others may take its name.
+        subprocess.run(["ip", "link", "delete", self._cable], check=False, capture_output=True)
         _run("ip", "netns", "delete", self.name)
 
     def cut(self) -> None:

@@ -26,8 +26,8 @@ def good(options: Options, run: Run) -> bool:
 
 
 def recovery_s(injected: Sequence[Injected]) -> list[float]:
-    """Seconds from the beginning of each fault until the last of the partitions that it hit went on."""
-    return sorted((each.recovered_ms - each.began_ms) / 1000 for each in injected if each.recovered_ms is not None)
+    """Seconds that each fault took to recover from: see :class:`Injected`."""
+    return sorted((each.recovered_ms - each.since_ms) / 1000 for each in injected if each.recovered_ms is not None)
 
 
 def quantile(ascending: Sequence[float], share: float) -> float | None:
@@ -56,7 +56,7 @@ def as_json(options: Options, run: Run) -> dict[str, Any]:
         by_kind[injected.fault.kind].append(injected)
     return {
         "scenario": options.scenario.name,
-        "seed": options.seed,
+        "size": asdict(options.size),
         "broker": options.broker,
         "delivery": options.delivery,
         "instances": options.scenario.instances,

@@ -18,7 +18,7 @@ from tests.faults.brokers import Broker, FaultyKafka, Network, SmallDisk
 from tests.faults.comparison import Comparison, compare
 from tests.faults.ledger import Ledger
 from tests.faults.reader import StalledReader
-from tests.faults.scenarios import Scenario
+from tests.faults.scenarios import Scenario, Size
 from tests.faults.schedule import Fault
 from tests.faults.stream import Stream
 from tests.faults.supervisor import Instance
@@ -34,6 +34,9 @@ from tests.support.tiny_cascade import write_tiny_cascade
 from tests.support.topics import Lane, new_lane
 
 PARTITIONS = 6
+
+HIT_ONE = frozenset({"kill", "end", "freeze", "device-failure"})
+"""Faults that hit one instance and the partitions that it owns."""
 
 DISK_MIB = 192
 """Room for the broker's data of a stream of frames as small as ours, on a disk that is to be filled."""
@@ -51,12 +54,10 @@ TELL_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is. ``frames`` and ``faults`` as in :class:`Scenario`."""
+    """What a run is; ``rate`` as in :class:`Scenario`."""
 
     scenario: Scenario
-    seed: int
-    frames: int
-    faults: int
+    size: Size
     rate: float
     broker: str
     delivery: str
@@ -65,13 +66,20 @@ class Options:
 @dataclass
 class Injected:
     """A fault that was done. Times in milliseconds since 1970; ``over_ms`` is when the rig undid it, or the supervisor
-    started the instance again; ``recovered_ms`` is when the last of the partitions went on, None if none had to."""
+    started the instance again; ``recovered_ms`` is when a reader saw the first event of a frame that was inspected after
+    :attr:`since_ms`, of the last of the partitions to go on. None if none had to."""
 
     fault: Fault
     began_ms: int
     partitions: list[int]
     over_ms: int | None = None
     recovered_ms: int | None = None
+
+    @property
+    def since_ms(self) -> int:
+        """When recovery begins: with the fault where an instance is hit, since the others or its next life can go on at
+        once; and where nobody can go on before the rig has undone it, then."""
+        return self.began_ms if self.fault.kind in HIT_ONE or self.over_ms is None else self.over_ms
 
 
 @dataclass
@@ -93,10 +101,18 @@ class StoppedError(Exception):
 
 
 class Rig:
-    """One run; a context manager that ends all that it has started. ``folder`` gets data and logs."""
+    """One run; a context manager that ends all that it has started. ``folder`` gets data and logs.
 
-    def __init__(self, options: Options, folder: Path) -> None:
+    ``kafka`` is a broker that several runs share, started by whoever made it, and ``engines`` a folder of cascade and
+    engines that they share; without them a run makes its own.
+    """
+
+    def __init__(
+        self, options: Options, folder: Path, *, kafka: FaultyKafka | None = None, engines: Path | None = None
+    ) -> None:
         self._options = options
+        self._shared_kafka = kafka
+        self._engines = engines or folder
         self._scenario = options.scenario
         self._folder = folder
         self._resources = ExitStack()
@@ -121,14 +137,14 @@ class Rig:
         self._disk = (
             self._resources.enter_context(SmallDisk(folder / "disk", DISK_MIB)) if scenario.small_disk else None
         )
-        self._broker: Broker = self._resources.enter_context(self._made_broker())
+        self._broker: Broker = self._shared_kafka or self._resources.enter_context(self._made_broker())
         self._bootstrap = self._broker.bootstrap
         self._lane: Lane = new_lane(self._bootstrap, PARTITIONS)
-        cascade = write_tiny_cascade(folder / "cascade", recording=True)
+        cascade = write_tiny_cascade(self._engines / "cascade")
         overrides = [
             *self._lane.overrides,
             f"cascade={cascade}",
-            f"engine.directory={folder / 'engines'}",
+            f"engine.directory={self._engines / 'engines'}",
             f"kafka.delivery={self._options.delivery}",
         ]
         self._instances = [
@@ -159,9 +175,9 @@ class Rig:
             self._lane.frames,
             self._ledger,
             lambda: self._witness.judged,
-            seed=self._options.seed,
+            seed=self._options.size.seed,
             partitions=PARTITIONS,
-            frames=sys.maxsize if scenario.by_time else self._options.frames,
+            frames=sys.maxsize if scenario.by_time else self._options.size.frames,
             rate=self._options.rate,
             poisoned=scenario.poisoned,
         )
@@ -183,7 +199,7 @@ class Rig:
         run = self.run_
         began, run.began_ms = time.monotonic(), _now_ms()
         try:
-            self._inject(self._scenario.plan(self._options.seed, self._options.faults, self._options.frames))
+            self._inject(self._scenario.plan(self._options.size))
             if not self._scenario.by_time:
                 self._until(lambda: self._stream.ended)
         except KeyboardInterrupt:
@@ -236,8 +252,7 @@ class Rig:
 
     def _begin(self, fault: Fault) -> None:
         instance = self._instances[fault.instance]
-        hits_one = fault.kind in ("kill", "end", "freeze", "device-failure")
-        partitions = instance.owned() if hits_one else list(range(PARTITIONS))
+        partitions = instance.owned() if fault.kind in HIT_ONE else list(range(PARTITIONS))
         injected = Injected(fault, _now_ms(), partitions)
         self.run_.injected.append(injected)
         match fault.kind:
@@ -328,7 +343,7 @@ class Rig:
             seen_there = self._reader.seen(len(events) + len(letters))
             run.reader = compare(self._ledger, topic, *seen_there, committed)
         for injected in run.injected:
-            seen = [self._witness.progress_after(each, injected.began_ms) for each in injected.partitions]
+            seen = [self._witness.progress_after(each, injected.since_ms) for each in injected.partitions]
             # A partition without progress had no frame left; if it had one, it counts as lost.
             injected.recovered_ms = max((each for each in seen if each is not None), default=None)
             if injected.fault.kind in ("kill", "end", "device-failure"):

@@ -22,7 +22,7 @@ from daemon.apache_kafka import HOME_VARIABLE, home
 from tests.faults import report
 from tests.faults.brokers import Network, SmallDisk
 from tests.faults.rig import Options, Rig, Run, StoppedError
-from tests.faults.scenarios import SCENARIOS, Scenario
+from tests.faults.scenarios import SCENARIOS, Scenario, Size
 from tests.faults.schedule import GROUP_EVERY_S
 
 
@@ -64,9 +64,12 @@ def options_of(scenario: Scenario, chosen: argparse.Namespace) -> Options:
         faults = max(1, round(scenario.faults * frames / scenario.frames))
     return Options(
         scenario=scenario,
-        seed=chosen.seed,
-        frames=frames,
-        faults=faults if chosen.faults is None else chosen.faults,
+        size=Size(
+            seed=chosen.seed,
+            faults=faults if chosen.faults is None else chosen.faults,
+            frames=frames,
+            longest_s=scenario.longest_s if chosen.longest is None else chosen.longest,
+        ),
         rate=scenario.rate if chosen.rate is None else chosen.rate,
         broker=chosen.broker,
         delivery=chosen.delivery,
@@ -81,6 +84,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--frames", type=int, help="length of the stream")
     parser.add_argument("--minutes", type=float, help="length of a stream that goes by time: group")
     parser.add_argument("--faults", type=int, help="how many; by default in proportion to the length")
+    parser.add_argument("--longest", type=float, help="seconds that a pause, a cut or a full disk lasts at most")
     parser.add_argument("--rate", type=float, help="frames a second, 0 for as fast as they are judged")
     parser.add_argument("--broker", choices=["apache", "embedded"], default="apache")
     parser.add_argument("--delivery", choices=["exactly_once", "at_least_once"], default="exactly_once")

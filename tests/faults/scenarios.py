@@ -8,18 +8,27 @@ from dataclasses import dataclass
 from tests.faults import schedule
 from tests.faults.schedule import GROUP_EVERY_S, Fault, FaultKind
 
-Plan = Callable[[int, int, int], list[Fault]]
-"""The faults for a seed, a number of faults and a number of frames."""
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a schedule is made from; ``longest_s`` is how long a fault lasts at most, where it has a length."""
+
+    seed: int
+    faults: int
+    frames: int
+    longest_s: float = 0.0
+
+
+Plan = Callable[[Size], list[Fault]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``frames`` and ``faults`` are those of a full run; ``rate`` is frames a second, 0 for as fast as they are judged.
-
-    ``by_time`` streams go on until the last fault is over, whatever their number of frames. ``module`` is what runs in
-    place of ``daemon``. ``network`` runs the instances in a namespace behind a cable, ``small_disk`` the broker on a
-    disk that can be filled, ``reader`` a consumer of its own that can be stalled; only Apache Kafka is hurt by broker
-    faults, since the embedded broker loses by its nature what it had not written yet.
+    """``frames``, ``faults`` and ``longest_s`` are those of a full run; ``rate`` is frames a second, 0 for as fast as they
+    are judged. ``by_time`` streams go on until the last fault is over, whatever their number of frames. ``module`` is
+    what runs in place of ``daemon``. ``network`` runs the instances in a namespace behind a cable, ``small_disk`` the
+    broker on a disk that can be filled, ``reader`` a consumer of its own that can be stalled. Only Apache Kafka is hurt
+    by broker faults: the embedded broker loses by its nature what it had not written yet.
     """
 
     name: str
@@ -28,6 +37,7 @@ class Scenario:
     frames: int
     what: str
     instances: int = 1
+    longest_s: float = 0.0
     rate: float = 0.0
     by_time: bool = False
     embedded: bool = False
@@ -38,18 +48,24 @@ class Scenario:
     reader: bool = False
 
 
-def _group(seed: int, count: int, _frames: int) -> list[Fault]:
-    return schedule.group(seed, 3, count * GROUP_EVERY_S)
+def _counted(make: Callable[[int, int, int], list[Fault]]) -> Plan:
+    return lambda size: make(size.seed, size.faults, size.frames)
 
 
-def _pauses(kind: FaultKind, longest_s: float) -> Plan:
-    return lambda seed, count, frames: schedule.pauses(kind, seed, count, frames, longest_s)
+def _group(size: Size) -> list[Fault]:
+    return schedule.group(size.seed, 3, size.faults * GROUP_EVERY_S)
+
+
+def _pauses(kind: FaultKind) -> Plan:
+    return lambda size: schedule.pauses(kind, size.seed, size.faults, size.frames, size.longest_s)
 
 
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("kills", schedule.kills, 100, 100_000, "one instance is killed again and again", embedded=True),
+        Scenario(
+            "kills", _counted(schedule.kills), 100, 100_000, "one instance is killed again and again", embedded=True
+        ),
         Scenario(
             "group",
             _group,
@@ -61,19 +77,25 @@ SCENARIOS = {
             by_time=True,
         ),
         Scenario(
-            "broker-restarts", schedule.broker_restarts, 20, 20_000, "the broker is restarted, or crashes", rate=100.0
+            "broker-restarts",
+            _counted(schedule.broker_restarts),
+            20,
+            20_000,
+            "the broker is restarted, or crashes",
+            rate=100.0,
         ),
         Scenario(
             "broker-pauses",
-            _pauses("broker-pause", 45.0),
+            _pauses("broker-pause"),
             10,
             20_000,
             "the broker stands still, for up to 45 s",
+            longest_s=45.0,
             rate=100.0,
         ),
         Scenario(
             "device-faults",
-            schedule.device_failures,
+            _counted(schedule.device_failures),
             20,
             20_000,
             "the device fails for good again and again, and now and then for a batch or for a frame",
@@ -83,29 +105,32 @@ SCENARIOS = {
         ),
         Scenario(
             "network-cuts",
-            _pauses("network-cut", 60.0),
+            _pauses("network-cut"),
             10,
             20_000,
             "the cable between service and broker is pulled, for up to 60 s",
+            longest_s=60.0,
             rate=100.0,
             network=True,
         ),
         Scenario(
             "stalled-consumer",
-            _pauses("stalled-consumer", 60.0),
+            _pauses("stalled-consumer"),
             5,
             20_000,
             "a read_committed consumer of events and dead letters stands still, for up to 60 s",
+            longest_s=60.0,
             rate=100.0,
             embedded=True,
             reader=True,
         ),
         Scenario(
             "full-disk",
-            _pauses("full-disk", 15.0),
+            _pauses("full-disk"),
             5,
             10_000,
             "the broker's disk is full, for up to 15 s; then there is room, and the broker is started if it ended",
+            longest_s=15.0,
             rate=100.0,
             small_disk=True,
         ),
