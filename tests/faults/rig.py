@@ -65,9 +65,12 @@ class Options:
 
 @dataclass
 class Injected:
-    """A fault that was done. Times in milliseconds since 1970; ``over_ms`` is when the rig undid it, or the supervisor
-    started the instance again; ``recovered_ms`` is when a reader saw the first event of a frame that was inspected after
-    :attr:`since_ms`, of the last of the partitions to go on. None if none had to."""
+    """A fault that was done. Times in milliseconds since 1970.
+
+    ``over_ms`` is when the rig undid it, or the supervisor started the instance again; ``recovered_ms`` when the last
+    of the partitions went on: a reader saw an event of a frame that was inspected after :attr:`since_ms`. None if no
+    partition had to.
+    """
 
     fault: Fault
     began_ms: int
@@ -77,9 +80,10 @@ class Injected:
 
     @property
     def since_ms(self) -> int:
-        """When recovery begins: with the fault where an instance is hit, since the others or its next life can go on at
-        once; and where nobody can go on before the rig has undone it, then."""
-        return self.began_ms if self.fault.kind in HIT_ONE or self.over_ms is None else self.over_ms
+        """When recovery begins: with the fault, where the other instances, the next life or the service itself can go
+        on at once; and where nobody can go on before the rig has undone it, then."""
+        goes_on = self.fault.kind in HIT_ONE or self.fault.kind == "stalled-consumer"
+        return self.began_ms if goes_on or self.over_ms is None else self.over_ms
 
 
 @dataclass

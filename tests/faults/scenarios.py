@@ -24,7 +24,9 @@ Plan = Callable[[Size], list[Fault]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``frames``, ``faults`` and ``longest_s`` are those of a full run; ``rate`` is frames a second, 0 for as fast as they
+    """Who runs and what is done to it.
+
+    ``frames``, ``faults`` and ``longest_s`` are those of a full run; ``rate`` is frames a second, 0 for as fast as they
     are judged. ``by_time`` streams go on until the last fault is over, whatever their number of frames. ``module`` is
     what runs in place of ``daemon``. ``network`` runs the instances in a namespace behind a cable, ``small_disk`` the
     broker on a disk that can be filled, ``reader`` a consumer of its own that can be stalled. Only Apache Kafka is hurt
