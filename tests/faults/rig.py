@@ -232,14 +232,15 @@ class Rig:
     def _inject(self, faults: list[Fault]) -> None:
         last = time.monotonic()
         for fault in faults:
-            self._until(
-                lambda fault=fault, last=last: (
-                    self._witness.judged >= fault.after_frames and time.monotonic() - last >= fault.after_s
-                )
-            )
+            self._until(lambda fault=fault, last=last: self._due(fault, last))
             last = time.monotonic()
             self._begin(fault)
         self._until(lambda: not self._under_way())
+
+    def _due(self, fault: Fault, last: float) -> bool:
+        # How many frames are judged is reckoned from what leaves a record, and may end a little below what was sent.
+        far_enough = self._witness.judged >= fault.after_frames or self._stream.ended
+        return far_enough and time.monotonic() - last >= fault.after_s
 
     def _until(self, reached: Callable[[], bool]) -> None:
         """Wait for a condition, and undo the faults whose time is over meanwhile."""
