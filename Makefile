@@ -51,6 +51,10 @@ lint: .venv/.test  ## ruff (rules and format) and mypy --strict
 fuzz: .venv/.test  ## fuzz what reads frames, guided by coverage; ARGS="--seconds 60 --seed 1"
 	@.venv/bin/python -m tests.hostile.fuzz $(ARGS)
 
+.PHONY: faults
+faults: .venv/.test  ## hurt a running service and count what came of its frames; ARGS="--scenario kills --seed 1"
+	@.venv/bin/python -m tests.faults.run $(ARGS)
+
 .PHONY: bench
 bench: .venv/.test  ## speed of the cascade alone and end to end, as JSON
 	@.venv/bin/millwatch bench $(ARGS)
