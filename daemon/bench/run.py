@@ -34,8 +34,8 @@ WARM_UP_SHARE = 10
 """The latency of one frame in so many, the first ones, does not count: clients and caches are still waking up."""
 
 BROKER_WARM_UPS = 2
-"""Rounds through the broker that do not count: Java compiles what is busy only after thousands of frames, and until then
-the broker takes the service's cores."""
+"""Rounds through the broker that do not count: Java compiles what is busy only after thousands of frames, and until
+then the broker takes the service's cores."""
 
 BYTES_PER_MB = 1e6
 

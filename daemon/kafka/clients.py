@@ -28,9 +28,9 @@ MAX_FETCH_BYTES = 8 * 1024 * 1024
 memory, and the service's grows with the backlog's age."""
 
 FETCH_WAIT_MS = 50
-"""How long the broker may hold a fetch that finds no frame. The client has one fetch at a time under way at a broker, and
-asks for a partition only once its last frames are taken: with the default of 500 ms a partition that has frames waits
-that long for one that has none."""
+"""How long the broker may hold a fetch that finds no frame. The client has one fetch at a time under way at a broker,
+and asks for a partition only once its last frames are taken: with the default of 500 ms a partition that has frames
+waits that long for one that has none."""
 
 MAX_POLL_RECORDS = 32
 """The client's default of 500 would be 75 MB of frames in one poll."""
