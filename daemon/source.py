@@ -10,6 +10,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
+from daemon.kafka import clients
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class FrameSource:
         self._topic = topic
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
-        self._positions: dict[TopicPartition, int] = {}
+        self._last_read_ms: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
         self._member_id = ""
         self._closing = False
@@ -74,7 +75,7 @@ class FrameSource:
         polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
         for partition, records in polled.items():
             self._first_read.setdefault(partition, records[0].offset)
-            self._positions[partition] = records[-1].offset + 1
+            self._last_read_ms[partition] = records[-1].timestamp
         frames = [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
@@ -104,11 +105,21 @@ class FrameSource:
 
     def lag(self) -> dict[int, int]:
         """Frames not read yet, by partition, as far as the last fetches tell; asks nobody."""
+        return {partition.partition: behind for partition, behind in self._behind().items()}
+
+    def unread_since_ms(self) -> int | None:
+        """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known: of each
+        partition that has unread frames the last that was read, of these the oldest. None where all are read."""
+        behind = [partition for partition, frames in self._behind().items() if frames]
+        known = [self._last_read_ms.get(partition, -1) for partition in behind]
+        return min((appended for appended in known if appended >= 0), default=None)
+
+    def _behind(self) -> dict[TopicPartition, int]:
         behind = {}
-        for partition, position in self._positions.items():
-            end = self._consumer.highwater(partition)
-            if end is not None:
-                behind[partition.partition] = max(0, end - position)
+        for partition in self._epochs.keys() & self._consumer.assignment():
+            end, position = self._consumer.highwater(partition), clients.next_offset(self._consumer, partition)
+            if end is not None and position is not None:
+                behind[partition] = max(0, end - position)
         return behind
 
     def start_over(self) -> None:
@@ -118,6 +129,7 @@ class FrameSource:
         """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
+            self._last_read_ms.pop(partition, None)
             committed = self._consumer.committed(partition, timeout_ms=COMMITTED_TIMEOUT_MS)
             if committed is None:
                 # A group that starts at the end of the topic would pass over what it has read and not committed.
@@ -173,7 +185,7 @@ class FrameSource:
         for partition in partitions:
             self._epochs.pop(partition, None)
             self._first_read.pop(partition, None)
-            self._positions.pop(partition, None)
+            self._last_read_ms.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

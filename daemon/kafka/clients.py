@@ -10,7 +10,7 @@ import ssl
 from typing import Any, Literal
 
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
@@ -185,6 +185,13 @@ def cluster_id(client: KafkaConsumer | KafkaAdminClient) -> str:
     """The cluster's id as the connected broker gave it; ``unknown`` for a broker that has none."""
     # The client has no public way to it that works with every broker: describe_cluster needs a newer protocol.
     return str(client._manager.cluster.cluster_id or "unknown")
+
+
+def next_offset(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """The offset of the record that an assigned partition's next poll begins with; None where it is not known yet."""
+    # position() says the same, but asks the broker where some other partition's is not known.
+    position = consumer._subscription.assignment[partition].position
+    return None if position is None else int(position.offset)
 
 
 def broker_addresses(client: KafkaConsumer | KafkaAdminClient) -> list[tuple[str, int]]:
