@@ -203,6 +203,8 @@ class Line:
         self._commit_if_due()
         if self._last_poll_at - self._lag_at > LAG_S:
             self._lag_at = self._last_poll_at
+            if self._behind:
+                self._source.ask_for_ends()
             self.lag = self._source.lag()
             self._unread_since_ms = self._source.unread_since_ms()
 

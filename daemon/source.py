@@ -7,6 +7,7 @@ from itertools import count
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
@@ -17,6 +18,9 @@ log = structlog.get_logger(__name__)
 CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
+
+ENDS_TIMEOUT_MS = 500
+"""Longest wait for the broker to tell where partitions end: nothing but the metrics needs it."""
 
 COMMITTED_TIMEOUT_MS = 10_000
 """Longest wait for the broker to tell committed offsets. The client's own has no limit."""
@@ -46,6 +50,7 @@ class FrameSource:
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
         self._last_read_ms: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
         self._member_id = ""
         self._closing = False
@@ -103,8 +108,20 @@ class FrameSource:
         """The partitions that this instance owns."""
         return sorted(self._epochs)
 
+    def ask_for_ends(self) -> None:
+        """Ask the broker where the partitions end; for a line that is behind.
+
+        The end comes with each fetch as well, but while frames are at hand there is none, and of small ones thousands
+        are. A line that keeps up need not ask, nor should it: the answer would wait behind a fetch that waits for a
+        frame. Where no answer comes in time, what was known stays.
+        """
+        try:
+            self._ends = dict(self._consumer.end_offsets(self.partitions, timeout_ms=ENDS_TIMEOUT_MS))
+        except kafka_errors.KafkaError as error:
+            log.debug("the ends of the partitions are not known", error=f"{type(error).__name__}: {error}")
+
     def lag(self) -> dict[int, int]:
-        """Frames not read yet, by partition, as far as the last fetches tell; asks nobody."""
+        """Frames not read yet, by partition, as far as the last fetches and :meth:`ask_for_ends` tell; asks nobody."""
         return {partition.partition: behind for partition, behind in self._behind().items()}
 
     def unread_since_ms(self) -> int | None:
@@ -117,9 +134,11 @@ class FrameSource:
     def _behind(self) -> dict[TopicPartition, int]:
         behind = {}
         for partition in self._epochs.keys() & self._consumer.assignment():
-            end, position = self._consumer.highwater(partition), clients.next_offset(self._consumer, partition)
-            if end is not None and position is not None:
-                behind[partition] = max(0, end - position)
+            position = clients.next_offset(self._consumer, partition)
+            fetched, asked = self._consumer.highwater(partition), self._ends.get(partition)
+            ends = [end for end in (fetched, asked) if end is not None]
+            if position is not None and ends:
+                behind[partition] = max(0, max(ends) - position)
         return behind
 
     def start_over(self) -> None:
@@ -186,6 +205,7 @@ class FrameSource:
             self._epochs.pop(partition, None)
             self._first_read.pop(partition, None)
             self._last_read_ms.pop(partition, None)
+            self._ends.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.base import MemberState
+from kafka.errors import KafkaTimeoutError
 
 from daemon.source import FrameSource
 
@@ -40,6 +41,7 @@ class Consumer:
         self.state = MemberState.UNJOINED
         self.listener: Any = None
         self.ends: dict[TopicPartition, int] = {}
+        self.true_ends: dict[TopicPartition, int] | None = None
         self.next: dict[TopicPartition, int] = {}
         self._subscription = SimpleNamespace(assignment=_Assignment(self.next))
 
@@ -67,6 +69,11 @@ class Consumer:
 
     def assignment(self) -> set[TopicPartition]:
         return self.assigned
+
+    def end_offsets(self, partitions: list[TopicPartition], timeout_ms: float) -> dict[TopicPartition, int]:
+        if self.true_ends is None:
+            raise KafkaTimeoutError
+        return {partition: self.true_ends[partition] for partition in partitions}
 
     def highwater(self, partition: TopicPartition) -> int | None:
         return self.ends.get(partition)
@@ -264,3 +271,16 @@ def test_a_record_without_a_time_tells_nothing_of_those_behind_it(source: FrameS
     consumer.ends[ZERO], consumer.next[ZERO] = 20, 8
     assert source.unread_since_ms() is None
     assert source.lag() == {0: 12}
+
+
+def test_a_line_that_is_behind_asks_where_partitions_end(source: FrameSource, consumer: Consumer) -> None:
+    consumer.ends[ZERO], consumer.next[ZERO] = 20, 20
+    assert source.lag() == {0: 0}
+    consumer.true_ends = {ZERO: 5_000}
+    source.ask_for_ends()
+    assert source.lag() == {0: 4_980}
+    consumer.true_ends = None
+    source.ask_for_ends()
+    assert source.lag() == {0: 4_980}
+    consumer.ends[ZERO] = 6_000
+    assert source.lag() == {0: 5_980}

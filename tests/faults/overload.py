@@ -12,6 +12,7 @@ import argparse
 import http.client
 import json
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -111,7 +112,7 @@ class Figures:
 
     @property
     def visible(self) -> bool:
-        """Whether lag and age were what they truly were, give or take the time since the last fetch."""
+        """Whether lag and age were what they truly were, give or take what is in flight and some seconds."""
         late = max(10 * self.fed_fps, 0.2 * self.unread_at_end)
         old = max(10.0, 0.2 * self.true_age_at_end_s)
         return (
@@ -271,6 +272,7 @@ def overload(folder: Path, *, minutes: float, rate: float, warm_up: int, samples
                 sustainable = _sustainable(watcher, warm_up)
                 tell(f"sustainable: {sustainable:.0f} frames a second; feeding at {rate:g} times that")
                 fed_s = _feed(feed, watcher, service, seconds=60 * minutes, fps=rate * sustainable, samples=samples)
+                offsets = committed_offsets(lane)
                 tell(f"fed {feed.sent - warm_up} frames in {fed_s:.0f} s; waiting for the drain")
                 drain_s = watcher.wait_for(feed.sent, PATIENCE_S, _Told())
                 account = watcher.account()
@@ -292,9 +294,9 @@ def overload(folder: Path, *, minutes: float, rate: float, warm_up: int, samples
         rss_last_fifth_mib=mean_rss(samples, 4, 5),
         rss_highest_mib=max(sample.rss_mib for sample in samples),
         lag_at_end=last.lag,
-        unread_at_end=last.sent - last.taken,
+        unread_at_end=last.sent - sum(offsets),
         unread_age_at_end_s=last.unread_age_s,
-        true_age_at_end_s=true_age_s(samples),
+        true_age_at_end_s=true_age_s(samples, offsets),
         held_bytes_highest=max(sample.held_bytes for sample in samples),
     )
 
@@ -361,16 +363,28 @@ def mean_rss(samples: Sequence[Sample], fifth: int, of: int) -> float:
     return sum(sample.rss_mib for sample in part) / len(part)
 
 
-def true_age_s(samples: Sequence[Sample]) -> float:
-    """How long ago the oldest frame that was unread at the last sample was sent, from the samples themselves."""
+def true_age_s(samples: Sequence[Sample], committed_offsets: Sequence[int]) -> float:
+    """How long ago the oldest frame without a committed verdict was sent, as of the last sample; from when the samples
+    saw how many frames sent, and from the next offset of each partition."""
     last = samples[-1]
-    if last.taken >= last.sent:
+    numbers = [offset * PARTITIONS + partition for partition, offset in enumerate(committed_offsets)]
+    oldest = min(numbers)
+    if oldest >= last.sent:
         return 0.0
     for earlier, later in pairwise(samples):
-        if earlier.sent <= last.taken < later.sent:
-            share = (last.taken - earlier.sent) / (later.sent - earlier.sent)
+        if earlier.sent <= oldest < later.sent:
+            share = (oldest - earlier.sent) / (later.sent - earlier.sent)
             return last.at_s - (earlier.at_s + share * (later.at_s - earlier.at_s))
     return last.at_s
+
+
+def committed_offsets(lane: Lane) -> list[int]:
+    """The group's next offset of each partition."""
+    consumer = KafkaConsumer(bootstrap_servers=lane.bootstrap, group_id=lane.name, enable_auto_commit=False)
+    try:
+        return [consumer.committed(TopicPartition(lane.frames, number)) or 0 for number in range(PARTITIONS)]
+    finally:
+        consumer.close()
 
 
 def read_back(lane: Lane, sent: int) -> Seen:
@@ -455,6 +469,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, help="where the figures and all samples go")
     options = parser.parse_args(arguments)
     samples: list[Sample] = []
+    # Broker and service have sessions of their own, and would run on.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory() as folder:
         figures = overload(
             Path(folder), minutes=options.minutes, rate=options.rate, warm_up=options.warm_up, samples=samples

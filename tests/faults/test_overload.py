@@ -82,7 +82,8 @@ def test_the_parts_of_a_run_have_their_own_mean() -> None:
     assert mean_rss(samples[:1], 1, 5) == 0
 
 
-def test_the_true_age_is_that_of_the_first_frame_that_was_not_taken() -> None:
-    samples = [sample(0, 0), sample(10, 100), sample(20, 200), sample(30, 300, taken=150)]
-    assert true_age_s(samples) == 15
-    assert true_age_s([*samples[:3], sample(30, 300, taken=300)]) == 0
+def test_the_true_age_is_that_of_the_first_frame_of_any_partition_without_a_verdict() -> None:
+    samples = [sample(0, 0), sample(10, 100), sample(20, 200), sample(30, 300)]
+    assert true_age_s(samples, [75, 75, 75, 75]) == 0
+    assert true_age_s(samples, [38, 38, 38, 37]) == pytest.approx(30 - 15.1)
+    assert true_age_s(samples, [75, 75, 0, 75]) == pytest.approx(30 - 0.2)

@@ -82,6 +82,8 @@ class Source:
     def owns(self, partition: TopicPartition, epoch: int) -> bool:
         return True
 
+    def ask_for_ends(self) -> None: ...
+
     def lag(self) -> dict[int, int]:
         return {}
 
