@@ -51,13 +51,27 @@ class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client pub
 
     def __init__(self, security: Security) -> None:
         super().__init__()
-        self._file = security.token_file
+        self._security = security
 
     def token(self) -> str:
+        """The token for a login; called by the client, which passes no error on: it is logged here."""
         try:
-            return self._file.read_text(encoding="utf-8").strip() if self._file else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"kafka.security.token_file: cannot read {self._file}: {error}") from None
+            return token_of(self._security)
+        except UsageError as error:
+            log.warning("no token for a login", error=str(error))
+            raise
+
+
+def token_of(security: Security) -> str:
+    """The OAUTHBEARER token as its file has it now. Raises :class:`UsageError` where it cannot be read, or is empty."""
+    file = security.token_file
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"kafka.security.token_file: cannot read {file}: {error}") from None
+    if not token:
+        raise UsageError(f"kafka.security.token_file: {file} is empty")
+    return token
 
 
 def consumer(settings: Settings) -> KafkaConsumer:
