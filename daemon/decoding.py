@@ -47,6 +47,23 @@ def frame_decoder(
     return decode
 
 
+def frame_measure(limits: images.ImageLimits) -> Callable[[Frame], int]:
+    """A function from a frame to the bytes that its pixels take once they are decoded: one each, and none where the
+    frame will be refused by its size or its header."""
+
+    def measure(frame: Frame) -> int:
+        value = frame.value or b""
+        try:
+            header = images.read_header(value)
+        except FrameRejectedError:
+            # Raw grey has no header, and its pixels are the value itself.
+            return 0
+        pixels = header.width * header.height
+        return pixels if pixels <= limits.max_pixels else 0
+
+    return measure
+
+
 def _refuse_stale(frame: Frame, max_age_s: float) -> None:
     appended_ms = frame.meta.timestamp_ms
     # A record without a time has -1, and one from a clock that is ahead comes out younger than nothing: both are taken.

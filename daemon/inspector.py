@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from daemon.decoding import frame_decoder
+from daemon.decoding import frame_decoder, frame_measure
 from daemon.pipeline import Observer, Pipeline
 from daemon.settings import Settings
 from engines.cascade import Cascade, open_cascade
@@ -83,9 +83,11 @@ def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | Non
             require_crc32c=settings.input.require_crc32c,
             max_age_s=settings.input.max_age_s,
         ),
+        frame_measure(image_limits(settings)),
         decode_threads=settings.pipeline.decode_threads or core_count(),
         max_frames=max_frames,
         max_wait_s=settings.batch.max_wait_ms / 1000,
         capacity=settings.pipeline.max_frames or capacity,
+        max_bytes=settings.pipeline.max_bytes,
         observer=observer,
     )

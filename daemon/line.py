@@ -69,6 +69,20 @@ class Span:
     cpu_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class FrameAges:
+    """Seconds since frames were appended to the topic: ``in_flight`` of the oldest that was taken and is not committed;
+    ``unread`` of the one before the oldest that was not taken yet. None where there is none, or it has no time."""
+
+    in_flight: float | None = None
+    unread: float | None = None
+
+
+def _age_s(appended_ms: int | None) -> float | None:
+    # A record without a time has -1.
+    return None if appended_ms is None or appended_ms < 0 else max(0.0, time.time() - appended_ms / 1000)
+
+
 class Line:
     """The run loop. The pipeline is open; it, the source and the delivery belong to the thread that runs the line."""
 
@@ -91,9 +105,12 @@ class Line:
         self._metrics = metrics
         self._instance = instance
         self._rejoin_s = session_s + REJOIN_S
+        # A pipeline that holds fewer takes fewer at once: waiting for more room than there is would never end.
+        self._take_at_once = min(MAX_TAKE, pipeline.capacity)
         self._backoff = Backoff()
         self.aborts = 0
         self.lag: dict[int, int] = {}
+        self._unread_since_ms: int | None = None
         self.span = Span()
         self._began: tuple[float, float] | None = None
         self._lag_at = 0.0
@@ -128,6 +145,19 @@ class Line:
     def in_flight(self) -> int:
         """Frames taken whose verdicts are not committed yet."""
         return self._pipeline.in_flight + self._outbox.frames
+
+    def ages(self) -> FrameAges:
+        """How long frames have been on the topic."""
+        oldest = self._pipeline.oldest
+        taken_ms = [oldest.timestamp_ms] if oldest is not None else []
+        if self._outbox.oldest_ms is not None:
+            taken_ms.append(self._outbox.oldest_ms)
+        return FrameAges(_age_s(min(taken_ms, default=None)), _age_s(self._unread_since_ms))
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the frames in the pipeline."""
+        return self._pipeline.bytes_held
 
     @property
     def rebalances(self) -> int:
@@ -164,20 +194,23 @@ class Line:
 
     def _step(self) -> None:
         self._raise_what_is_due()
-        full = self._pipeline.room < MAX_TAKE
+        full = self._pipeline.room < self._take_at_once
         if full or (self._pipeline.in_flight and not self._more_at_hand):
             self._deliver(self._pipeline.take(self._until_due(MEMBERSHIP_S if full else RESULTS_S)))
-        if self._pipeline.room >= MAX_TAKE:
+        if self._pipeline.room >= self._take_at_once:
             longest_s = POLL_BUSY_S if self._pipeline.in_flight else POLL_IDLE_S
-            polled = self._source.poll(self._until_due(longest_s), MAX_TAKE)
-            self._more_at_hand = len(polled) == MAX_TAKE
+            polled = self._source.poll(self._until_due(longest_s), self._take_at_once)
+            self._more_at_hand = len(polled) == self._take_at_once
             self._take(polled)
         elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
             self._take(self._source.keep_membership())
         self._commit_if_due()
         if self._last_poll_at - self._lag_at > LAG_S:
             self._lag_at = self._last_poll_at
+            if self._behind:
+                self._source.ask_for_ends()
             self.lag = self._source.lag()
+            self._unread_since_ms = self._source.unread_since_ms()
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
@@ -220,7 +253,7 @@ class Line:
     @property
     def _behind(self) -> bool:
         """Whether frames come faster than they are inspected."""
-        return self._pipeline.in_flight >= self._pipeline.capacity // 2
+        return self._pipeline.half_full
 
     def _deliver(self, finished: list[Finished]) -> None:
         self._outbox.deliver(finished, self._source.owns)

@@ -33,7 +33,8 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 @dataclass(frozen=True, slots=True)
 class LineFigures:
     """The line at one moment. ``lag`` is frames per partition; ``oldest_age_s`` the time since the append of the oldest
-    frame in flight, None where there is none."""
+    frame in flight, ``unread_age_s`` that of the oldest that was not read, None where there is none; ``bytes_held`` is
+    what the frames in the pipeline take."""
 
     account: Account
     in_flight: int = 0
@@ -42,6 +43,8 @@ class LineFigures:
     rebalances: int = 0
     lag: Mapping[int, int] = field(default_factory=dict)
     oldest_age_s: float | None = None
+    unread_age_s: float | None = None
+    bytes_held: int = 0
 
 
 class Metrics:
@@ -118,6 +121,14 @@ class _LineCollector(Collector):
             "millwatch_oldest_frame_age_seconds",
             "Time since the append of the oldest frame in flight, 0 where there is none",
             value=now.oldest_age_s or 0.0,
+        )
+        yield GaugeMetricFamily(
+            "millwatch_unread_age_seconds",
+            "Time since the append of the frame before the oldest unread one, 0 where all are read",
+            value=now.unread_age_s or 0.0,
+        )
+        yield GaugeMetricFamily(
+            "millwatch_held_bytes", "Bytes of the frames in the pipeline, as sent and decoded", value=now.bytes_held
         )
         lag = GaugeMetricFamily(
             "millwatch_lag_frames", "Frames on the topic that were not read yet", labels=["partition"]

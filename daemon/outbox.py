@@ -55,6 +55,12 @@ class Outbox:
         return self._pending.tally.frames
 
     @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest frame that waits for its commit was appended to its topic, ms since 1970; None where none
+        waits. Other threads may ask."""
+        return min(tuple(self._pending.appended_ms), default=None)
+
+    @property
     def commits_while_moving(self) -> bool:
         """Whether :meth:`commit` may be called while partitions move."""
         return self._delivery.commits_while_moving

@@ -25,6 +25,8 @@ from engines.results import Inspection
 
 Image = NDArray[np.uint8]
 Decode = Callable[[Frame], Image]
+Measure = Callable[[Frame], int]
+"""Bytes that a frame takes once it is decoded; 0 where it will not be."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,12 +77,13 @@ class Observer(Protocol):
 class _Ticket:
     """A frame's place in the order. Each field is written by one thread at a time: whoever holds the ticket."""
 
-    __slots__ = ("arrived", "epoch", "finished", "frame", "image")
+    __slots__ = ("arrived", "decoded_bytes", "epoch", "finished", "frame", "image")
 
     def __init__(self, frame: Frame, epoch: int, arrived: float) -> None:
         self.frame = frame
         self.epoch = epoch
         self.arrived = arrived
+        self.decoded_bytes = 0
         self.image: Image | None = None
         self.finished: Finished | None = None
 
@@ -88,25 +91,31 @@ class _Ticket:
 class Pipeline:
     """Decodes and inspects frames in threads; a context manager that ends its threads.
 
-    Holds at most ``capacity`` frames. Threads are named ``decode-N`` and ``slot-N``.
+    Holds at most ``capacity`` frames and about ``max_bytes``: half of them for frames as they were sent, which
+    :attr:`room` keeps to, and half for decoded ones, for which the decode threads wait. A frame that is larger than
+    its half goes through alone. Threads are named ``decode-N`` and ``slot-N``.
     """
 
     def __init__(
         self,
         inspector: Inspector,
         decode: Decode,
+        measure: Measure,
         *,
         decode_threads: int,
         max_frames: int,
         max_wait_s: float,
         capacity: int,
+        max_bytes: int,
         observer: Observer | None = None,
     ) -> None:
         self._inspector = inspector
         self._decode = decode
+        self._measure = measure
         self._max_frames = min(max_frames, inspector.max_frames)
         self._max_wait_s = max_wait_s
         self.capacity = capacity
+        self._half_bytes = max_bytes // 2
         self._observer = observer
 
         self._encoded: SimpleQueue[_Ticket | None] = SimpleQueue()
@@ -114,6 +123,9 @@ class Pipeline:
         self._decoded: deque[_Ticket] = deque()
         self._decoded_changed = threading.Condition()
         self._in_order: deque[_Ticket] = deque()
+        self._encoded_bytes = 0
+        self._decoded_bytes = 0
+        self._decoded_fewer = threading.Condition()
         self._progress = threading.Condition()
         self._failure: BaseException | None = None
         self._closing = False
@@ -135,20 +147,34 @@ class Pipeline:
     @property
     def room(self) -> int:
         """How many frames may be put now."""
+        if self._in_order and self._encoded_bytes >= self._half_bytes:
+            return 0
         return max(0, self.capacity - len(self._in_order))
 
     @property
+    def half_full(self) -> bool:
+        """Whether half of the frames or of their bytes that may be put are here: they come faster than they leave."""
+        return self.in_flight >= self.capacity // 2 or self._encoded_bytes >= self._half_bytes // 2
+
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the frames in flight, as they were sent and decoded."""
+        return self._encoded_bytes + self._decoded_bytes
+
+    @property
     def oldest(self) -> FrameMeta | None:
-        """The oldest frame in flight; None where there is none."""
-        try:
-            return self._in_order[0].frame.meta
-        except IndexError:
-            return None
+        """The frame in flight whose record was appended first; None where there is none. Partitions mix here, and one
+        may be far behind another."""
+        # A copy, since another thread may ask.
+        return min(
+            (each.frame.meta for each in tuple(self._in_order)), key=lambda meta: meta.timestamp_ms, default=None
+        )
 
     def put(self, frame: Frame, epoch: int = 0) -> None:
         """Take in a frame. The caller keeps to :attr:`room`."""
         ticket = _Ticket(frame, epoch, time.monotonic())
         self._in_order.append(ticket)
+        self._encoded_bytes += len(frame.value or b"")
         with self._decoded_changed:
             self._undecoded += 1
         self._encoded.put(ticket)
@@ -167,6 +193,7 @@ class Pipeline:
         while self._in_order and (finished := self._in_order[0].finished) is not None:
             taken.append(finished)
             self._in_order.popleft()
+            self._encoded_bytes -= len(finished.frame.value or b"")
         return taken
 
     def close(self) -> None:
@@ -174,6 +201,8 @@ class Pipeline:
         with self._decoded_changed:
             self._closing = True
             self._decoded_changed.notify_all()
+        with self._decoded_fewer:
+            self._decoded_fewer.notify_all()
         for _ in range(self._decode_threads):
             self._encoded.put(None)
         for thread in self._threads:
@@ -200,6 +229,7 @@ class Pipeline:
 
     def _decode_frames(self) -> None:
         while (ticket := self._encoded.get()) is not None and not self._closing:
+            self._wait_for_room(ticket)
             started = time.perf_counter()
             try:
                 ticket.image = self._decode(ticket.frame)
@@ -218,6 +248,17 @@ class Pipeline:
                 self._decoded_changed.notify()
             if self._observer is not None:
                 self._observer.decoded(time.perf_counter() - started)
+
+    def _wait_for_room(self, ticket: _Ticket) -> None:
+        """Wait until the frame's pixels have room beside those of the others. Frames that are decoded leave in any
+        order, so a frame that is larger than all the room comes to be alone."""
+        size = self._measure(ticket.frame)
+        with self._decoded_fewer:
+            self._decoded_fewer.wait_for(
+                lambda: self._closing or not self._decoded_bytes or self._decoded_bytes + size <= self._half_bytes
+            )
+            self._decoded_bytes += size
+        ticket.decoded_bytes = size
 
     def _inspect_batches(self) -> None:
         while batch := self._next_batch():
@@ -262,5 +303,8 @@ class Pipeline:
         for ticket, outcome in outcomes:
             ticket.image = None
             ticket.finished = Finished(ticket.frame, ticket.epoch, outcome, now)
+        with self._decoded_fewer:
+            self._decoded_bytes -= sum(ticket.decoded_bytes for ticket, _ in outcomes)
+            self._decoded_fewer.notify_all()
         with self._progress:
             self._progress.notify_all()

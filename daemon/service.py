@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -63,7 +62,7 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         resources.callback(delivery.close)
         line = _line(settings, cascade, consumer, pipeline, delivery, metrics)
         life.follow(line)
-        metrics.follow(lambda: _figures(line, pipeline))
+        metrics.follow(lambda: _figures(line))
         log.info("inspecting", cascade=cascade.identity.cascade, backend=cascade.identity.backend, slots=cascade.slots)
         try:
             with diagnose.naming(rights.of_service(settings)):
@@ -216,10 +215,10 @@ def _event_encoder(settings: Settings, cascade: Cascade, consumer: GroupMember) 
     return encode
 
 
-def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
+def _figures(line: Line) -> LineFigures:
     # In flight is what the account leaves: counted beside it, it would be of another moment, and the sum would be off.
     account = line.account.snapshot()
-    oldest = pipeline.oldest
+    ages = line.ages()
     return LineFigures(
         account=account,
         in_flight=account.taken - account.settled,
@@ -227,7 +226,9 @@ def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
         aborts=line.aborts,
         rebalances=line.rebalances,
         lag=line.lag,
-        oldest_age_s=None if oldest is None else max(0.0, time.time() - oldest.timestamp_ms / 1000),
+        oldest_age_s=ages.in_flight,
+        unread_age_s=ages.unread,
+        bytes_held=line.bytes_held,
     )
 
 

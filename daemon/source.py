@@ -7,15 +7,20 @@ from itertools import count
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
+from daemon.kafka import clients
 
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
+
+ENDS_TIMEOUT_MS = 500
+"""Longest wait for the broker to tell where partitions end: nothing but the metrics needs it."""
 
 COMMITTED_TIMEOUT_MS = 5_000
 """Longest wait for the broker to tell committed offsets. The client's own has no limit, and who does not poll for
@@ -45,8 +50,9 @@ class FrameSource:
         self._topic = topic
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
-        self._positions: dict[TopicPartition, int] = {}
         self._doubtful: set[TopicPartition] = set()
+        self._last_read_ms: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
         self._member_id = ""
         self._closing = False
@@ -76,7 +82,7 @@ class FrameSource:
         polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
         for partition, records in polled.items():
             self._first_read.setdefault(partition, records[0].offset)
-            self._positions[partition] = records[-1].offset + 1
+            self._last_read_ms[partition] = records[-1].timestamp
         frames = [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
@@ -104,13 +110,37 @@ class FrameSource:
         """The partitions that this instance owns."""
         return sorted(self._epochs)
 
+    def ask_for_ends(self) -> None:
+        """Ask the broker where the partitions end; for a line that is behind.
+
+        The end comes with each fetch as well, but while frames are at hand there is none, and of small ones thousands
+        are. A line that keeps up need not ask, nor should it: the answer would wait behind a fetch that waits for a
+        frame. Where no answer comes in time, what was known stays.
+        """
+        try:
+            self._ends = dict(self._consumer.end_offsets(self.partitions, timeout_ms=ENDS_TIMEOUT_MS))
+        except kafka_errors.KafkaError as error:
+            log.debug("the ends of the partitions are not known", error=f"{type(error).__name__}: {error}")
+
     def lag(self) -> dict[int, int]:
-        """Frames not read yet, by partition, as far as the last fetches tell; asks nobody."""
+        """Frames not read yet, by partition, as far as the last fetches and :meth:`ask_for_ends` tell; asks nobody."""
+        return {partition.partition: behind for partition, behind in self._behind().items()}
+
+    def unread_since_ms(self) -> int | None:
+        """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known: of each
+        partition that has unread frames the last that was read, of these the oldest. None where all are read."""
+        behind = [partition for partition, frames in self._behind().items() if frames]
+        known = [self._last_read_ms.get(partition, -1) for partition in behind]
+        return min((appended for appended in known if appended >= 0), default=None)
+
+    def _behind(self) -> dict[TopicPartition, int]:
         behind = {}
-        for partition, position in self._positions.items():
-            end = self._consumer.highwater(partition)
-            if end is not None:
-                behind[partition.partition] = max(0, end - position)
+        for partition in self._epochs.keys() & self._consumer.assignment():
+            position = clients.next_offset(self._consumer, partition)
+            fetched, asked = self._consumer.highwater(partition), self._ends.get(partition)
+            ends = [end for end in (fetched, asked) if end is not None]
+            if position is not None and ends:
+                behind[partition] = max(0, max(ends) - position)
         return behind
 
     def start_over(self) -> None:
@@ -120,6 +150,7 @@ class FrameSource:
         """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
+            self._last_read_ms.pop(partition, None)
             if partition not in self._first_read and partition not in self._doubtful:
                 # The client finds its place by itself. Where an instance died in the middle of a transaction it has to
                 # wait for the broker to end that; the other partitions need not.
@@ -181,8 +212,9 @@ class FrameSource:
         for partition in partitions:
             self._epochs.pop(partition, None)
             self._first_read.pop(partition, None)
-            self._positions.pop(partition, None)
             self._doubtful.discard(partition)
+            self._last_read_ms.pop(partition, None)
+            self._ends.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -38,7 +38,7 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_BITS, _TIFF_SAMPLES = 256, 257, 258, 277
 _TIFF_STRIPS: Final = ((273, 279), (324, 325))
 _TIFF_TILE_WIDTH, _TIFF_TILE_HEIGHT = 322, 323
-_TIFF_COMPRESSION: Final = 259
+_TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_ORIENTATION, _TIFF_PLANES = 259, 262, 274, 284
 _TIFF_COMPRESSIONS: Final = frozenset({1, 5, 8, 32773, 32946})
 """None, LZW, Deflate (both numbers) and PackBits: what the decoder knows. Of any other it may make a black picture
 without an error, and black counts as clean steel."""
@@ -108,6 +108,25 @@ def check_complete(value: bytes, header: ImageHeader) -> None:
         raise FrameRejectedError(
             "truncated", f"the {header.format} ends after {len(value)} bytes, before its image does"
         )
+
+
+def without_orientation(value: bytes, header: ImageHeader) -> bytes:
+    """The file without what would make a decoder turn its picture; most often the same bytes.
+
+    Only of a TIFF: what an EXIF block says, a decoder can be told to ignore, but not the TIFF's own tag.
+    """
+    if header.format != "tiff":
+        return value
+    order, big, entries = _tiff_entries(value)
+    upright = struct.pack(order + ("HHQHHI" if big else "HHIHH"), _TIFF_ORIENTATION, 3, 1, 1, *([0, 0] if big else [0]))
+    turned = [at for at in entries if struct.unpack_from(order + "H", value, at)[0] == _TIFF_ORIENTATION]
+    turned = [at for at in turned if value[at : at + len(upright)] != upright]
+    if not turned:
+        return value
+    changed = bytearray(value)
+    for at in turned:
+        changed[at : at + len(upright)] = upright
+    return bytes(changed)
 
 
 def _read_jpeg(value: bytes) -> tuple[ImageHeader, int]:
@@ -209,6 +228,7 @@ def _read_tiff(value: bytes) -> ImageHeader:
         raise FrameRejectedError(
             "undecodable", f"the TIFF is compressed by method {compression}, which is not supported"
         )
+    _check_deep_tiff(fields, channels, bits)
     # A decoder holds whole tiles in memory, whatever the image's own size.
     tile = _tiff_number(fields, _TIFF_TILE_WIDTH, 0), _tiff_number(fields, _TIFF_TILE_HEIGHT, 0)
     if tile[0] > max(2 * width, 1024) or tile[1] > max(2 * height, 1024):
@@ -225,22 +245,28 @@ def _tiff_ends(value: bytes) -> bool:
     return True
 
 
+def _check_deep_tiff(fields: dict[int, tuple[int, ...]], channels: int, bits: int) -> None:
+    """Refuse what a decoder would show wrong without an error: above 8 bits it takes samples as levels of grey, red,
+    green and blue that lie side by side, whatever the file says of them."""
+    photometric, planes = _tiff_number(fields, _TIFF_PHOTOMETRIC, 1), _tiff_number(fields, _TIFF_PLANES, 1)
+    if bits > 8 and photometric not in {1, 2}:
+        raise FrameRejectedError(
+            "undecodable", f"the TIFF has samples of {bits} bits of photometric kind {photometric}, not 1 or 2"
+        )
+    if bits > 8 and channels > 1 and planes != 1:
+        raise FrameRejectedError("undecodable", f"the TIFF has samples of {bits} bits in planes of their own")
+
+
 def _tiff_fields(value: bytes) -> dict[int, tuple[int, ...]]:
     """The integer fields of the first directory (the first page), each with at most ``MAX_BLOCKS`` numbers.
 
     Of a repeated tag the first entry counts, as it does for libtiff: otherwise a small size behind a huge one would
     hide it. An entry that cannot be read has no numbers.
     """
-    order = "<" if value[:1] == b"I" else ">"
-    big = b"+" in value[2:4]
-    (start,) = struct.unpack_from(order + ("Q" if big else "I"), value, 8 if big else 4)
-    (count,) = struct.unpack_from(order + ("Q" if big else "H"), value, _inside(start, value))
-    head, room, step = ("HHQ", 8, 20) if big else ("HHI", 4, 12)
-    first = start + (8 if big else 2)
+    order, big, entries = _tiff_entries(value)
+    head, room = ("HHQ", 8) if big else ("HHI", 4)
     fields: dict[int, tuple[int, ...]] = {}
-    if count > MAX_BLOCKS:
-        raise FrameRejectedError("undecodable", f"the TIFF's directory has {count} entries")
-    for entry in range(first, first + count * step, step):
+    for entry in entries:
         tag, kind, numbers = struct.unpack_from(order + head, value, entry)
         if tag in fields:
             continue
@@ -253,6 +279,19 @@ def _tiff_fields(value: bytes) -> dict[int, tuple[int, ...]]:
             (at,) = struct.unpack_from(order + ("Q" if big else "I"), value, at)
         fields[tag] = struct.unpack_from(f"{order}{min(numbers, MAX_BLOCKS)}{code}", value, _inside(at, value))
     return fields
+
+
+def _tiff_entries(value: bytes) -> tuple[str, bool, range]:
+    """The byte order as :mod:`struct` writes it, if it is a BigTIFF, and where its first directory's entries are."""
+    order = "<" if value[:1] == b"I" else ">"
+    big = b"+" in value[2:4]
+    (start,) = struct.unpack_from(order + ("Q" if big else "I"), value, 8 if big else 4)
+    (count,) = struct.unpack_from(order + ("Q" if big else "H"), value, _inside(start, value))
+    if count > MAX_BLOCKS:
+        raise FrameRejectedError("undecodable", f"the TIFF's directory has {count} entries")
+    step = 20 if big else 12
+    first = start + (8 if big else 2)
+    return order, big, range(first, first + count * step, step)
 
 
 def _inside(offset: int, value: bytes) -> int:

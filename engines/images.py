@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.errors import FrameRejectedError
-from engines.image_headers import ImageFormat, ImageHeader, check_complete, read_header
+from engines.image_headers import ImageFormat, ImageHeader, check_complete, read_header, without_orientation
 
 __all__ = ["RAW_GREY", "Frame", "ImageFormat", "ImageHeader", "ImageLimits", "decode", "read_header"]
 
@@ -51,9 +51,9 @@ def decode(
 ) -> Frame:
     """The frame of a record's value, C-contiguous ``uint8 [height, width]``.
 
-    Colour becomes grey, the first page of a TIFF stands for all, and samples of 16 bits are scaled so that white of
-    ``limits.bit_depth`` is 255. ``content_type`` matters only where it is :data:`RAW_GREY`, which needs ``width`` and
-    ``height`` and is returned as a read-only view; everything else is told by its bytes.
+    Colour becomes grey, the first page of a TIFF stands for all, an orientation is ignored, and samples of 16 bits are
+    scaled so that white of ``limits.bit_depth`` is 255. ``content_type`` matters only where it is :data:`RAW_GREY`,
+    which needs ``width`` and ``height`` and is returned as a read-only view; everything else is told by its bytes.
 
     Raises :class:`FrameRejectedError`: ``empty``, ``too-large`` (bytes), ``bad-header`` (raw grey without its size),
     ``unknown-format``, ``wrong-size`` (pixels outside the limits, or raw bytes that are not width x height),
@@ -71,7 +71,7 @@ def decode(
         raise FrameRejectedError("undecodable", f"{header.bit_depth} bits per sample, but at most 16 can be inspected")
     check_complete(value, header)
     try:
-        image = cv2.imdecode(np.frombuffer(value, np.uint8), _FLAGS)
+        image = cv2.imdecode(np.frombuffer(without_orientation(value, header), np.uint8), _FLAGS)
     except cv2.error as error:
         raise FrameRejectedError("undecodable", f"the {header.format} decoder failed: {error.err}") from None
     if image is None or image.shape != (header.height, header.width):
@@ -81,8 +81,10 @@ def decode(
     if image.dtype == np.uint8:
         return cast(Frame, image)
     if image.dtype == np.uint16:
+        # Samples that a TIFF packs into 10, 12 or 14 bits have been scaled to 16 by the decoder.
+        depth = limits.bit_depth if header.bit_depth == 16 else 16
         # Rounds to the nearest and saturates: data above its stated depth is white.
-        return cast(Frame, cv2.convertScaleAbs(image, alpha=255 / (2**limits.bit_depth - 1)))
+        return cast(Frame, cv2.convertScaleAbs(image, alpha=255 / (2**depth - 1)))
     raise FrameRejectedError("undecodable", f"the {header.format} has samples of type {image.dtype}")
 
 

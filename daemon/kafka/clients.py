@@ -10,7 +10,7 @@ import ssl
 from typing import Any, Literal
 
 import structlog
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
@@ -51,13 +51,27 @@ class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the client pub
 
     def __init__(self, security: Security) -> None:
         super().__init__()
-        self._file = security.token_file
+        self._security = security
 
     def token(self) -> str:
+        """The token for a login; called by the client, which passes no error on: it is logged here."""
         try:
-            return self._file.read_text(encoding="utf-8").strip() if self._file else ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"kafka.security.token_file: cannot read {self._file}: {error}") from None
+            return token_of(self._security)
+        except UsageError as error:
+            log.warning("no token for a login", error=str(error))
+            raise
+
+
+def token_of(security: Security) -> str:
+    """The OAUTHBEARER token as its file has it now. Raises :class:`UsageError` where it cannot be read, or is empty."""
+    file = security.token_file
+    try:
+        token = file.read_text(encoding="utf-8").strip() if file else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"kafka.security.token_file: cannot read {file}: {error}") from None
+    if not token:
+        raise UsageError(f"kafka.security.token_file: {file} is empty")
+    return token
 
 
 def consumer(settings: Settings) -> GroupMember:
@@ -185,6 +199,13 @@ def cluster_id(client: KafkaConsumer | KafkaAdminClient) -> str:
     """The cluster's id as the connected broker gave it; ``unknown`` for a broker that has none."""
     # The client has no public way to it that works with every broker: describe_cluster needs a newer protocol.
     return str(client._manager.cluster.cluster_id or "unknown")
+
+
+def next_offset(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
+    """The offset of the record that an assigned partition's next poll begins with; None where it is not known yet."""
+    # position() says the same, but asks the broker where some other partition's is not known.
+    position = consumer._subscription.assignment[partition].position
+    return None if position is None else int(position.offset)
 
 
 def broker_addresses(client: KafkaConsumer | KafkaAdminClient) -> list[tuple[str, int]]:

@@ -77,6 +77,9 @@ def check_names(client: KafkaAdminClient, settings: Settings) -> None:
 def connected(settings: Settings) -> Iterator[KafkaAdminClient]:
     """An admin client that is connected and logged in; errors as in :func:`check_broker`."""
     _probe_addresses(settings)
+    if settings.kafka.security.sasl_mechanism == "OAUTHBEARER" and settings.kafka.security.sasl:
+        # The client would make a timeout of a file that cannot be read.
+        clients.token_of(settings.kafka.security)
     with _listening() as heard:
         try:
             client = clients.admin(settings, connect_timeout_ms=CONNECT_TIMEOUT_MS)

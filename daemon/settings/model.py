@@ -46,6 +46,9 @@ class PipelineSettings(Section):
 
     decode_threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0: as many as cores")
     max_frames: int = Field(0, ge=0, le=65_536, description="frames held at once; 0: enough to keep the device busy")
+    max_bytes: int = Field(
+        536_870_912, ge=1, description="bytes of frames held at once: half as they were sent, half decoded"
+    )
 
 
 class EngineSettings(Section):

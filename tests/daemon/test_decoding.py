@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
-from daemon.decoding import frame_decoder
+from daemon.decoding import frame_decoder, frame_measure
 from daemon.frames import Frame, FrameMeta
 from engines.errors import FrameRejectedError
 from engines.images import ImageLimits
@@ -88,3 +88,11 @@ def test_a_frame_without_a_time_or_from_the_future_is_never_stale(appended_ms: i
 
 def test_without_a_limit_no_frame_is_stale() -> None:
     assert np.array_equal(decode(aged(10 * 365 * 86_400)), IMAGE)
+
+
+def test_a_frame_is_measured_by_its_pixels_unless_it_will_be_refused() -> None:
+    measure = frame_measure(ImageLimits(max_pixels=64 * 100))
+    assert measure(frame(PNG)) == 64 * 100
+    larger = cv2.imencode(".png", np.zeros((64, 101), np.uint8))[1].tobytes()
+    for value in (None, b"", b"no image at all", larger):
+        assert measure(frame(value)) == 0

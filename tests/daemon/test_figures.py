@@ -5,21 +5,51 @@ from collections import Counter
 from types import SimpleNamespace
 
 from daemon.accounting import Account
+from daemon.frames import Frame, FrameMeta
+from daemon.line import FrameAges
 from daemon.service import _figures
+from tests.support.line_doubles import CLEAN, Inspector, Recorder, Source, line_among
 
 
 def test_the_sum_is_exact_even_if_the_line_moves_on_meanwhile() -> None:
     account = Account(taken=10, clean=4, defective=1, dead=Counter(empty=1), returned=2)
-    line = SimpleNamespace(account=account, in_flight=5, commits=1, aborts=0, rebalances=1, lag={})
-    figures = _figures(line, SimpleNamespace(oldest=None))
+    line = SimpleNamespace(
+        account=account,
+        in_flight=5,
+        commits=1,
+        aborts=0,
+        rebalances=1,
+        lag={},
+        ages=lambda: FrameAges(unread=3.5),
+        bytes_held=7,
+    )
+    figures = _figures(line)
     account.taken += 1
     assert figures.account.balances(figures.in_flight)
-    assert (figures.in_flight, figures.oldest_age_s) == (2, None)
+    assert (figures.in_flight, figures.oldest_age_s, figures.unread_age_s, figures.bytes_held) == (2, None, 3.5, 7)
 
 
-def test_a_frame_is_as_old_as_its_append() -> None:
-    line = SimpleNamespace(account=Account(), commits=0, aborts=0, rebalances=0, lag={})
-    waiting = SimpleNamespace(timestamp_ms=round(time.time() * 1000) - 60_000)
-    age = _figures(line, SimpleNamespace(oldest=waiting)).oldest_age_s
-    assert age is not None
-    assert 59 < age < 90
+def appended(seconds_ago: float, offset: int) -> Frame:
+    appended_ms = round((time.time() - seconds_ago) * 1000)
+    return Frame(FrameMeta("f", 0, offset, appended_ms, 0, None, "cam", None, None, None, ()), b"x")
+
+
+def test_a_frame_is_as_old_as_its_append_until_its_verdict_is_committed() -> None:
+    inspector = Inspector(CLEAN)
+    inspector.go.set()
+    with line_among(Source(0), Recorder(), inspector) as line:
+        assert line.ages() == FrameAges(None, None)
+        line._take([(appended(60, 0), 0), (appended(90, 1), 0)])
+        assert 89 < (line.ages().in_flight or 0) < 120
+        while line._pipeline.in_flight:
+            line._deliver(line._pipeline.take(1.0))
+        assert 89 < (line.ages().in_flight or 0) < 120
+        line._commit()
+        assert line.ages() == FrameAges(None, None)
+
+
+def test_a_frame_without_a_time_has_no_age() -> None:
+    with line_among(Source(0), Recorder(), Inspector(CLEAN)) as line:
+        frame = Frame(FrameMeta("f", 0, 0, -1, 0, None, "cam", None, None, None, ()), b"x")
+        line._take([(frame, 0)])
+        assert line.ages().in_flight is None

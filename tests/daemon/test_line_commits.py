@@ -49,3 +49,13 @@ def test_clean_frames_of_a_line_that_keeps_up_share_a_commit() -> None:
         inspector.go.set()
         wait_for_polls(source, 3)
         assert not delivery.commits
+
+
+@pytest.mark.timeout(30)
+def test_a_pipeline_that_holds_few_frames_takes_all_of_them() -> None:
+    with running(frames=20, capacity=3) as (inspector, _, delivery):
+        inspector.go.set()
+        deadline = time.monotonic() + PATIENCE_S
+        while not delivery.commits or delivery.commits[-1] < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)

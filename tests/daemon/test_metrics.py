@@ -22,7 +22,15 @@ def test_the_account_is_shown_as_it_is_at_the_scrape() -> None:
     account = Account(taken=10, clean=3, defective=2, dead=Counter({"truncated": 1, "made-up": 1}), returned=1)
     metrics.follow(
         lambda: LineFigures(
-            account, in_flight=2, commits=4, aborts=1, rebalances=5, lag={0: 7, 3: 9}, oldest_age_s=0.25
+            account,
+            in_flight=2,
+            commits=4,
+            aborts=1,
+            rebalances=5,
+            lag={0: 7, 3: 9},
+            oldest_age_s=0.25,
+            unread_age_s=12.5,
+            bytes_held=4096,
         )
     )
     shown = samples(metrics)
@@ -34,6 +42,8 @@ def test_the_account_is_shown_as_it_is_at_the_scrape() -> None:
     assert shown["millwatch_dead_letters_total", "other"] == 1
     assert shown["millwatch_lag_frames", "3"] == 9
     assert shown["millwatch_oldest_frame_age_seconds", ""] == 0.25
+    assert shown["millwatch_unread_age_seconds", ""] == 12.5
+    assert shown["millwatch_held_bytes", ""] == 4096
     assert (shown["millwatch_commits_total", ""], shown["millwatch_aborts_total", ""]) == (4, 1)
     account.taken += 1
     assert samples(metrics)["millwatch_frames_total", "taken"] == 11

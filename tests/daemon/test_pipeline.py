@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from engines.results import Inspection
 CLEAN = Inspection(8, 4, 0.1, None, ())
 
 
-def frame(number: int, value: bytes = b"good") -> Frame:
-    return Frame(FrameMeta("frames", 0, number, 0, 0, None, "cam", None, None, None, ()), value)
+def frame(number: int, value: bytes = b"good", appended_ms: int = 0) -> Frame:
+    return Frame(FrameMeta("frames", 0, number, appended_ms, 0, None, "cam", None, None, None, ()), value)
 
 
 def decode(frame: Frame) -> Image:
@@ -56,8 +57,8 @@ def run(pipeline: Pipeline, frames: list[Frame]) -> list[Finished]:
 
 
 def pipeline_of(inspector: Inspector, **changes: float) -> Pipeline:
-    values = {"decode_threads": 2, "max_frames": 4, "max_wait_s": 0.005, "capacity": 64} | changes
-    return Pipeline(inspector, decode, **values)  # type: ignore[arg-type]
+    values = {"decode_threads": 2, "max_frames": 4, "max_wait_s": 0.005, "capacity": 64, "max_bytes": 10_000} | changes
+    return Pipeline(inspector, decode, lambda frame: 32, **values)  # type: ignore[arg-type]
 
 
 def test_frames_come_out_in_the_order_in_which_they_went_in() -> None:
@@ -106,13 +107,13 @@ def test_a_frame_that_breaks_the_decoder_does_not_end_the_line() -> None:
     assert done[2].outcome == CLEAN
 
 
-def test_the_oldest_frame_is_the_first_that_was_not_taken() -> None:
+def test_the_oldest_frame_is_the_one_that_was_appended_first() -> None:
     inspector = Inspector()
     go = threading.Event()
     inspector.before = lambda numbers: go.wait(5) and None
     with pipeline_of(inspector) as pipeline:
-        pipeline.put(frame(4))
-        pipeline.put(frame(5))
+        for number, appended_ms in ((3, 700), (4, 500), (5, 600)):
+            pipeline.put(frame(number, appended_ms=appended_ms))
         oldest = pipeline.oldest
         go.set()
     assert oldest is not None
@@ -160,4 +161,101 @@ def test_closing_ends_every_thread_even_with_frames_in_flight() -> None:
     for number in range(30):
         pipeline.put(frame(number))
     pipeline.close()
+    assert set(threading.enumerate()) == before
+
+
+def test_frames_as_they_were_sent_take_half_of_the_bytes_and_a_larger_one_goes_alone() -> None:
+    inspector = Inspector()
+    go = threading.Event()
+    inspector.before = lambda numbers: go.wait(5) and None
+    with pipeline_of(inspector, max_bytes=400) as pipeline:
+        assert not pipeline.half_full
+        pipeline.put(frame(0, b"x" * 150))
+        assert (pipeline.room, pipeline.half_full) == (63, True)
+        pipeline.put(frame(1, b"x" * 150))
+        assert pipeline.room == 0
+        go.set()
+        while pipeline.in_flight:
+            pipeline.take(5.0)
+        assert (pipeline.room, pipeline.bytes_held) == (64, 0)
+        pipeline.put(frame(2, b"x" * 10_000))
+        assert pipeline.room == 0
+        assert [item.outcome for item in pipeline.take(5.0)] == [CLEAN]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_decoded_frames_take_half_of_the_bytes() -> None:
+    """Two of 32 bytes fit into 80; a third is decoded once one of them has been inspected."""
+    inspector = Inspector(slots=1, max_frames=1)
+    steps = threading.Semaphore(0)
+    inspector.before = lambda numbers: steps.acquire(timeout=5) and None
+    decoding: list[int] = []
+
+    def noted(frame: Frame) -> Image:
+        decoding.append(frame.meta.offset)
+        return decode(frame)
+
+    values = {"decode_threads": 3, "max_frames": 1, "max_wait_s": 0.005, "capacity": 64, "max_bytes": 160}
+    with Pipeline(inspector, noted, lambda frame: 32, **values) as pipeline:  # type: ignore[arg-type]
+        for number in range(6):
+            pipeline.put(frame(number))
+        for done in range(5):
+            wait_until(lambda done=done: len(decoding) == min(6, done + 2))  # type: ignore[misc]
+            assert pipeline.bytes_held <= 80 + 6 * 4
+            steps.release()
+            wait_until(lambda done=done: len(inspector.batches) >= done + 2)  # type: ignore[misc]
+            assert len(decoding) <= done + 3
+        steps.release()
+        finished: list[Finished] = []
+        while len(finished) < 6:
+            finished += pipeline.take(5.0)
+    assert [item.frame.meta.offset for item in finished] == list(range(6))
+
+
+def test_a_frame_that_is_larger_than_all_the_room_is_decoded_alone() -> None:
+    decoded = threading.Event()
+    inspector = Inspector(slots=1, max_frames=1)
+    inspector.before = lambda numbers: decoded.wait(5) and None
+    sizes = {0: 10, 1: 1_000, 2: 10, 3: 1_000, 4: 1_000}
+    values = {"decode_threads": 2, "max_frames": 1, "max_wait_s": 0.005, "capacity": 64, "max_bytes": 100}
+    with Pipeline(inspector, decode, lambda frame: sizes[frame.meta.offset], **values) as pipeline:  # type: ignore[arg-type]
+        for number in sizes:
+            pipeline.put(frame(number))
+        decoded.set()
+        finished: list[Finished] = []
+        while len(finished) < len(sizes):
+            finished += pipeline.take(5.0)
+            assert pipeline.bytes_held <= 1_000 + 5 * 4
+
+
+def test_a_refused_frame_gives_its_room_back() -> None:
+    with pipeline_of(Inspector(), max_bytes=64) as pipeline:
+        run(pipeline, [frame(number, b"evil" if number % 2 else b"bad") for number in range(20)])
+        assert pipeline.bytes_held == 0
+
+
+def test_closing_ends_a_decode_thread_that_waits_for_room() -> None:
+    before = set(threading.enumerate())
+    inspector = Inspector(slots=1, max_frames=1)
+    go, begun = threading.Event(), threading.Event()
+
+    def hold(numbers: list[int]) -> None:
+        begun.set()
+        go.wait(5)
+
+    inspector.before = hold
+    pipeline = pipeline_of(inspector, max_bytes=64, max_frames=1)
+    for number in range(8):
+        pipeline.put(frame(number))
+    assert begun.wait(5)
+    closing = threading.Thread(target=pipeline.close)
+    closing.start()
+    go.set()
+    closing.join(5)
     assert set(threading.enumerate()) == before

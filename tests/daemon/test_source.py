@@ -9,11 +9,23 @@ from typing import Any
 import pytest
 from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka.coordinator.base import MemberState
+from kafka.errors import KafkaTimeoutError
 
 from daemon.source import FrameSource
 
 TOPIC = "camera.frames"
 ZERO, ONE = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1)
+
+
+class _Assignment:
+    """Where the client keeps what it delivers next."""
+
+    def __init__(self, following: dict[TopicPartition, int]) -> None:
+        self._following = following
+
+    def __getitem__(self, partition: TopicPartition) -> SimpleNamespace:
+        offset = self._following.get(partition)
+        return SimpleNamespace(position=None if offset is None else SimpleNamespace(offset=offset))
 
 
 class Consumer:
@@ -29,6 +41,10 @@ class Consumer:
         self.script: list[Callable[[], dict[TopicPartition, list[Any]] | None]] = []
         self.state = MemberState.UNJOINED
         self.listener: Any = None
+        self.ends: dict[TopicPartition, int] = {}
+        self.true_ends: dict[TopicPartition, int] | None = None
+        self.next: dict[TopicPartition, int] = {}
+        self._subscription = SimpleNamespace(assignment=_Assignment(self.next))
 
     def subscribe(self, topics: list[str], listener: ConsumerRebalanceListener) -> None:
         self.listener = listener
@@ -55,6 +71,14 @@ class Consumer:
     def assignment(self) -> set[TopicPartition]:
         return self.assigned
 
+    def end_offsets(self, partitions: list[TopicPartition], timeout_ms: float) -> dict[TopicPartition, int]:
+        if self.true_ends is None:
+            raise KafkaTimeoutError
+        return {partition: self.true_ends[partition] for partition in partitions}
+
+    def highwater(self, partition: TopicPartition) -> int | None:
+        return self.ends.get(partition)
+
     def group_metadata(self) -> SimpleNamespace:
         return SimpleNamespace(member_id=self.member_id, state=self.state)
 
@@ -70,12 +94,12 @@ class Consumer:
         self.revoke(*self.assigned)
 
 
-def record(partition: TopicPartition, offset: int) -> SimpleNamespace:
+def record(partition: TopicPartition, offset: int, timestamp: int = 0) -> SimpleNamespace:
     return SimpleNamespace(
         topic=partition.topic,
         partition=partition.partition,
         offset=offset,
-        timestamp=0,
+        timestamp=timestamp,
         key=None,
         value=b"",
         headers=[],
@@ -233,3 +257,55 @@ def test_after_a_loss_that_the_client_does_not_tell_of_every_partition_is_read_f
     consumer.sought.clear()
     source.start_over()
     assert consumer.sought == {}
+
+
+def test_the_lag_counts_partitions_of_which_nothing_was_read_yet(source: FrameSource, consumer: Consumer) -> None:
+    consumer.script = [lambda: consumer.join("a", ZERO, ONE)]
+    source.poll(0, 1)
+    assert source.lag() == {}
+    consumer.ends, consumer.next[ZERO] = {ZERO: 9, ONE: 5}, 8
+    assert source.lag() == {0: 1}
+    consumer.next[ONE] = 0
+    assert source.lag() == {0: 1, 1: 5}
+    consumer.revoke(ONE)
+    assert source.lag() == {0: 1}
+
+
+def test_unread_frames_are_at_most_as_old_as_the_last_that_was_read(source: FrameSource, consumer: Consumer) -> None:
+    consumer.script = [
+        lambda: consumer.join("a", ZERO, ONE),
+        lambda: {ZERO: [record(ZERO, 7, 1_000), record(ZERO, 8, 2_000)], ONE: [record(ONE, 3, 1_500)]},
+    ]
+    consumer.ends = {ZERO: 9, ONE: 4}
+    source.poll(0, 1)
+    consumer.next.update({ZERO: 9, ONE: 4})
+    source.poll(0, 9)
+    assert source.unread_since_ms() is None
+    consumer.ends[ZERO] = 20
+    assert source.unread_since_ms() == 2_000
+    consumer.ends[ONE] = 5
+    assert source.unread_since_ms() == 1_500
+    consumer.committed_offsets.update({ZERO: 7, ONE: 3})
+    source.start_over()
+    assert source.unread_since_ms() is None
+
+
+def test_a_record_without_a_time_tells_nothing_of_those_behind_it(source: FrameSource, consumer: Consumer) -> None:
+    consumer.script = [lambda: {ZERO: [record(ZERO, 7, -1)]}]
+    source.poll(0, 1)
+    consumer.ends[ZERO], consumer.next[ZERO] = 20, 8
+    assert source.unread_since_ms() is None
+    assert source.lag() == {0: 12}
+
+
+def test_a_line_that_is_behind_asks_where_partitions_end(source: FrameSource, consumer: Consumer) -> None:
+    consumer.ends[ZERO], consumer.next[ZERO] = 20, 20
+    assert source.lag() == {0: 0}
+    consumer.true_ends = {ZERO: 5_000}
+    source.ask_for_ends()
+    assert source.lag() == {0: 4_980}
+    consumer.true_ends = None
+    source.ask_for_ends()
+    assert source.lag() == {0: 4_980}
+    consumer.ends[ZERO] = 6_000
+    assert source.lag() == {0: 5_980}

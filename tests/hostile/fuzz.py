@@ -23,7 +23,8 @@ from typing import Any
 from daemon import decoding, frames
 from engines import image_headers, images
 from engines.errors import FrameRejectedError
-from tests.hostile.mutations import KINDS, Message, good_frames, mutated
+from tests.hostile.messages import Message, good_frames
+from tests.hostile.mutations import KINDS, mutated
 from tests.hostile.run import memory_mib
 
 LIMITS = images.ImageLimits(min_pixels=1, max_pixels=1_048_576, max_bytes=1_048_576)

@@ -6,72 +6,31 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
 import cv2
 import numpy as np
 from crc32c import crc32c
-from numpy.typing import NDArray
 
-from daemon.decoding import frame_decoder
-from daemon.frames import Frame, FrameMeta, Headers
-from engines.images import RAW_GREY, ImageLimits
-
-HEIGHT, WIDTH = 64, 160
-LIMITS: Final = ImageLimits()
-DECODE: Final = frame_decoder(LIMITS, require_crc32c=False)
-
-
-@dataclass(frozen=True)
-class Message:
-    """The value and the headers of one record."""
-
-    value: bytes
-    headers: Headers = ()
-
-    def frame(self) -> Frame:
-        return Frame(FrameMeta("frames", 0, 0, 0, 0, None, "cam-1", None, None, None, self.headers), self.value)
-
-    @property
-    def checksum_fails(self) -> bool:
-        """Whether the record carries a checksum that is not its value's."""
-        told = self.frame().meta.header("crc32c")
-        return told is not None and told.lower() != _checksum(self.value)
-
+from engines.images import RAW_GREY
+from tests.hostile import rarities
+from tests.hostile.messages import (
+    HEIGHT,
+    WIDTH,
+    Message,
+    checksum,
+    damaged,
+    encoded,
+    good_frames,
+    jpeg_with,
+    picture,
+    png_chunk,
+    png_with,
+    tiff_file,
+)
 
 Mutation = Callable[[random.Random], Message]
-
-
-@cache
-def picture() -> NDArray[np.uint8]:
-    """Rolled steel, roughly: a slow shade with noise."""
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    noise = np.random.default_rng(7).normal(0, 6, (HEIGHT, WIDTH))
-    steel = 128 + 40 * np.sin(columns / 25) + 20 * np.cos(rows / 12) + noise
-    return np.asarray(np.clip(steel, 0, 255), np.uint8)
-
-
-def encoded(suffix: str, *options: int, image: NDArray[np.uint16] | None = None) -> bytes:
-    return bytes(cv2.imencode(suffix, picture() if image is None else image, options)[1].tobytes())
-
-
-@cache
-def good_frames() -> Mapping[str, Message]:
-    """What a camera may send: one message of each format."""
-    size = (("content-type", RAW_GREY.encode()), ("width", b"%d" % WIDTH), ("height", b"%d" % HEIGHT))
-    return {
-        "jpeg": Message(encoded(".jpg")),
-        "png": Message(encoded(".png")),
-        "bmp": Message(encoded(".bmp")),
-        "tiff": Message(encoded(".tiff")),
-        "raw": Message(picture().tobytes(), size),
-    }
-
-
-def _checksum(value: bytes) -> bytes:
-    return b"%08x" % crc32c(value)
 
 
 def _any(chance: random.Random) -> Message:
@@ -82,12 +41,6 @@ def _one(chance: random.Random, *names: str) -> bytes:
     return good_frames()[chance.choice(names)].value
 
 
-def _damaged(chance: random.Random, good: Message, value: bytes) -> Message:
-    """A damaged value; every other one carries the checksum that the producer took before the damage."""
-    told = (("crc32c", _checksum(good.value)),) if chance.random() < 0.5 else ()
-    return Message(value, good.headers + told)
-
-
 def bit_flips(chance: random.Random) -> Message:
     good = _any(chance)
     value = bytearray(good.value)
@@ -95,12 +48,12 @@ def bit_flips(chance: random.Random) -> Message:
     reach = min(len(value), chance.choice([200, len(value)]))
     for _ in range(chance.choice([1, 2, 4, 16, 64])):
         value[chance.randrange(reach)] ^= 1 << chance.randrange(8)
-    return _damaged(chance, good, bytes(value))
+    return damaged(chance, good, bytes(value))
 
 
 def truncation(chance: random.Random) -> Message:
     good = _any(chance)
-    return _damaged(chance, good, good.value[: chance.randrange(len(good.value))])
+    return damaged(chance, good, good.value[: chance.randrange(len(good.value))])
 
 
 def zeroed_blocks(chance: random.Random) -> Message:
@@ -108,7 +61,7 @@ def zeroed_blocks(chance: random.Random) -> Message:
     value = bytearray(good.value)
     start, length = chance.randrange(len(value)), chance.choice([16, 512, 4096])
     value[start : start + length] = bytes(min(length, len(value) - start))
-    return _damaged(chance, good, bytes(value))
+    return damaged(chance, good, bytes(value))
 
 
 def wrong_signature(chance: random.Random) -> Message:
@@ -122,16 +75,6 @@ def _huge(chance: random.Random, largest: int) -> tuple[int, int]:
     """Width and height of more pixels than are allowed."""
     low = 4_097
     return chance.randint(low, largest), chance.randint(low, largest)
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def png_with(*chunks: bytes, image: bytes | None = None) -> bytes:
-    """A PNG with chunks behind its header (33 bytes: signature and IHDR)."""
-    plain = good_frames()["png"].value if image is None else image
-    return plain[:33] + b"".join(chunks) + plain[33:]
 
 
 @cache
@@ -163,12 +106,6 @@ def jpeg_bomb(chance: random.Random) -> Message:
     return Message(bytes(value))
 
 
-def tiff_file(entries: list[tuple[int, int, int]], body: bytes = b"") -> bytes:
-    """A little-endian TIFF of one directory, entries as (tag, type, value), with ``body`` from byte 8 on."""
-    fields = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
-    return b"II*\0" + struct.pack("<I", 8 + len(body)) + body + struct.pack("<H", len(entries)) + fields + bytes(4)
-
-
 def tiff_bomb(chance: random.Random) -> Message:
     """Huge by its size, by its tiles, or by the first of two entries that say different sizes."""
     width, height = _huge(chance, 100_000)
@@ -196,7 +133,13 @@ def cmyk(chance: random.Random) -> Message:
     adobe = b"\xff\xee\0\x0eAdobe\0\x64" + bytes(4) + bytes([chance.choice([0, 2])])
     data = value[scan + 2 + old_scan : -2]
     blocks = data * chance.choice([1, 4])
-    return Message(value[:2] + adobe + value[2:at] + frame + value[at + 2 + old : scan] + scans + blocks + b"\xff\xd9")
+    whole = value[:2] + adobe + value[2:at] + frame + value[at + 2 + old : scan] + scans + blocks + b"\xff\xd9"
+    if chance.random() < 0.5:
+        return Message(whole)
+    changed = bytearray(whole)
+    for _ in range(chance.choice([1, 4, 16])):
+        changed[chance.randrange(2, len(whole))] = chance.randrange(256)
+    return damaged(chance, Message(whole), bytes(changed))
 
 
 def progressive(chance: random.Random) -> Message:
@@ -206,7 +149,7 @@ def progressive(chance: random.Random) -> Message:
     value = bytearray(good.value)
     for _ in range(4):
         value[chance.randrange(len(value))] = chance.randrange(256)
-    return _damaged(chance, good, bytes(value))
+    return damaged(chance, good, bytes(value))
 
 
 def scan_flood(chance: random.Random) -> Message:
@@ -217,13 +160,6 @@ def scan_flood(chance: random.Random) -> Message:
     while value[end + 1] in {0x00, *range(0xD0, 0xD8)}:
         end = value.index(b"\xff", end + 2)
     return Message(value[:-2] + value[start:end] * chance.randint(1_000, 5_000) + b"\xff\xd9")
-
-
-def jpeg_with(*segments: tuple[int, bytes]) -> bytes:
-    """A JPEG with marker segments behind its start."""
-    value = good_frames()["jpeg"].value
-    added = (bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data for marker, data in segments)
-    return value[:2] + b"".join(added) + value[2:]
 
 
 def exif_rotation(chance: random.Random) -> Message:
@@ -315,7 +251,7 @@ def wrong_checksum(chance: random.Random) -> Message:
     told = chance.choice(
         [wrong, wrong, b"", b"0x" + wrong, b"+" + wrong[1:], "\u0661\u0662\u0663\u0664".encode(), chance.randbytes(8)]
     )
-    return Message(good.value, (*good.headers, ("crc32c", _checksum(good.value)), ("crc32c", told)))
+    return Message(good.value, (*good.headers, ("crc32c", checksum(good.value)), ("crc32c", told)))
 
 
 def wrong_content_type(chance: random.Random) -> Message:
@@ -368,6 +304,14 @@ KINDS: Final[Mapping[str, Mutation]] = {
         wrong_checksum,
         wrong_content_type,
         wrong_size_headers,
+        rarities.rare_jpegs,
+        rarities.rare_pngs,
+        rarities.rare_tiffs,
+        rarities.rare_bmps,
+        rarities.other_formats,
+        rarities.thin_giants,
+        rarities.profile_flood,
+        rarities.header_flood,
     )
 }
 
@@ -379,6 +323,7 @@ REFUSED: Final[Mapping[str, frozenset[str]]] = {
     "scan-flood": frozenset({"undecodable"}),
     "wrong-checksum": frozenset({"checksum"}),
     "wrong-size-headers": frozenset({"bad-header", "wrong-size"}),
+    "other-formats": frozenset({"unknown-format"}),
 }
 """Kinds of which no frame may be decoded, with the reasons that they may be refused for."""
 

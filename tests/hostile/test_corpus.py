@@ -11,7 +11,8 @@ import pytest
 from engines.errors import FrameRejectedError
 from engines.images import ImageLimits
 from tests.hostile import run as corpus
-from tests.hostile.mutations import DECODE, KINDS, good_frames, mutated
+from tests.hostile.messages import DECODE, good_frames
+from tests.hostile.mutations import KINDS, mutated
 
 
 @pytest.mark.parametrize("name", good_frames())
@@ -62,3 +63,20 @@ def test_a_process_that_dies_is_a_crash_of_its_frame(tmp_path: Path, monkeypatch
     found = corpus.judge_apart("cmyk", 4, tmp_path)
     assert (found.frames, found.decoded, found.crashed, found.balances, found.good) == (4, 2, 2, True, False)
     assert [fault.partition(": exit")[0] for fault in found.faults] == ["cmyk 1", "cmyk 3"]
+
+
+def test_a_run_goes_on_behind_the_kinds_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = tmp_path / "figures.json"
+    assert corpus.main(["--count", "3", "--kind", "cmyk", "--json", str(figures)]) == 0
+    asked: list[str] = []
+
+    def judge(kind: str, count: int, _: Path) -> corpus.Figures:
+        asked.append(kind)
+        return corpus.judge(kind, range(count))
+
+    monkeypatch.setattr(corpus, "judge_apart", judge)
+    assert corpus.main(["--count", "3", "--kind", "cmyk", "--kind", "progressive", "--json", str(figures)]) == 0
+    assert asked == ["progressive"]
+    assert [each["kind"] for each in json.loads(figures.read_text())] == ["cmyk", "progressive"]
+    assert corpus.main(["--count", "4", "--kind", "cmyk", "--json", str(figures)]) == 0
+    assert asked == ["progressive", "cmyk"]

@@ -7,7 +7,8 @@ import pytest
 from kafka import KafkaProducer
 
 from daemon.service import run_service
-from tests.hostile.mutations import KINDS, good_frames, mutated
+from tests.hostile.messages import good_frames
+from tests.hostile.mutations import KINDS, mutated
 from tests.hostile.run import outcome
 from tests.support.tiny_cascade import write_tiny_cascade
 from tests.support.topics import Lane

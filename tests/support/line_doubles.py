@@ -87,8 +87,13 @@ class Source:
     def owns(self, partition: TopicPartition, epoch: int) -> bool:
         return True
 
+    def ask_for_ends(self) -> None: ...
+
     def lag(self) -> dict[int, int]:
         return {}
+
+    def unread_since_ms(self) -> int | None:
+        return None
 
 
 class Recorder(Delivery):
@@ -116,7 +121,7 @@ class Recorder(Delivery):
 
 
 @contextmanager
-def line_among(source: Any, delivery: Delivery, inspector: Inspector) -> Iterator[Line]:
+def line_among(source: Any, delivery: Delivery, inspector: Inspector, capacity: int = CAPACITY) -> Iterator[Line]:
     """A line over these three, its pipeline open; ``source`` is told what to call when partitions move or are lost."""
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> Any:
@@ -135,10 +140,12 @@ def line_among(source: Any, delivery: Delivery, inspector: Inspector) -> Iterato
     pipeline = Pipeline(
         inspector,
         lambda _: np.zeros((4, 8), np.uint8),
+        lambda _: 32,
         decode_threads=1,
         max_frames=1,
         max_wait_s=0.0,
-        capacity=CAPACITY,
+        capacity=capacity,
+        max_bytes=1_000_000,
     )
     with pipeline:
         metrics = Metrics()
@@ -147,10 +154,12 @@ def line_among(source: Any, delivery: Delivery, inspector: Inspector) -> Iterato
 
 
 @contextmanager
-def running(frames: int, found: Inspection = DEFECTIVE) -> Iterator[tuple[Inspector, Source, Recorder]]:
+def running(
+    frames: int, found: Inspection = DEFECTIVE, capacity: int = CAPACITY
+) -> Iterator[tuple[Inspector, Source, Recorder]]:
     inspector, source, delivery = Inspector(found), Source(frames), Recorder()
 
-    with line_among(source, delivery, inspector) as line:
+    with line_among(source, delivery, inspector, capacity) as line:
         thread = threading.Thread(target=line.run, name="line")
         thread.start()
         try:

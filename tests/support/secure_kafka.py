@@ -51,12 +51,17 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\
 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms={reauthenticate_ms}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
 """
 """Beside those of a broker without security; of a key that is there twice the last counts. OAUTHBEARER has Kafka's
 validator for development, which looks at a token's dates and believes its subject without a signature."""
 
+
+REAUTHENTICATE_MS = 4_000
+"""How long the broker believes a token before it asks for one again on the same connection, if the token lives so long.
+"""
 
 PATIENCE_S = 30.0
 
@@ -82,7 +87,15 @@ class SecureKafka(ApacheKafka):
         # Only the address: "localhost" leads to the same broker and is not in its certificate.
         broker = make_certificate(folder, "ca", "broker", f"subjectAltName=IP:{HOST}")
         (folder / "broker.pem").write_text("".join(file.read_text() for file in broker))
-        more = PROPERTIES.format(host=HOST, plain=plain, controller=controller, tls=tls, login=login, folder=folder)
+        more = PROPERTIES.format(
+            host=HOST,
+            plain=plain,
+            controller=controller,
+            tls=tls,
+            login=login,
+            folder=folder,
+            reauthenticate_ms=REAUTHENTICATE_MS,
+        )
         with self._properties.open("a", encoding="utf-8") as properties:
             properties.write(more)
 
@@ -108,6 +121,10 @@ class SecureKafka(ApacheKafka):
         """What ``--set`` takes to show a token for ``name``, which lies in a file."""
         file = self.folder / f"{name}-{lives_s:.0f}.token"
         file.write_text(unsigned_token(name, lives_s))
+        return self.with_token_file(file)
+
+    def with_token_file(self, file: Path) -> list[str]:
+        """What ``--set`` takes to show the token that lies in a file, whatever it is."""
         return [*self._with_login("OAUTHBEARER"), f"kafka.security.token_file={file}"]
 
     def _with_login(self, mechanism: str) -> list[str]:

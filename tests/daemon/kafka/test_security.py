@@ -16,7 +16,7 @@ from daemon.embedded_broker import HOST, free_port
 from daemon.kafka import diagnose
 from daemon.settings import load_settings
 from engines.build import build_cascade
-from tests.support.secure_kafka import SecureKafka
+from tests.support.secure_kafka import SecureKafka, unsigned_token
 from tests.support.tiny_cascade import write_tiny_cascade
 
 pytestmark = pytest.mark.kafka
@@ -71,6 +71,11 @@ def test_the_documented_command_makes_a_user(broker: SecureKafka) -> None:
     assert diagnose.check_broker(load_settings(None, broker.with_password("millwatch", "new")))
 
 
+def written(file: Path, text: str) -> Path:
+    file.write_text(text)
+    return file
+
+
 UNUSABLE = [
     pytest.param(
         lambda broker: broker.with_password("alice", "wrong"),
@@ -86,6 +91,18 @@ UNUSABLE = [
         lambda broker: broker.with_token("alice", lives_s=-60),
         "the login: a token that is wrong or has expired (kafka.security.token_file)",
         id="expired token",
+    ),
+    pytest.param(
+        lambda broker: broker.with_token_file(written(broker.folder / "none.token", "no token at all")),
+        "the login: a token that is wrong or has expired (kafka.security.token_file)",
+        id="no token",
+    ),
+    pytest.param(
+        lambda broker: broker.with_token_file(
+            written(broker.folder / "bare.token", unsigned_token("alice", 3600).partition(".")[2])
+        ),
+        "the login: a token that is wrong or has expired (kafka.security.token_file)",
+        id="half a token",
     ),
     pytest.param(
         lambda broker: [each for each in broker.with_certificate("line") if "_file=" not in each or "ca_file" in each],
@@ -145,6 +162,20 @@ def test_what_does_not_is_told_apart_in_one_line(
     assert told.startswith("millwatch: broker ")
     assert line in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(("text", "problem"), [(None, "cannot read {}: "), ("", "{} is empty"), ("\n", "{} is empty")])
+def test_a_token_file_that_cannot_be_used_is_named(
+    broker: SecureKafka, text: str | None, problem: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "gone.token"
+    if text is not None:
+        file.write_text(text)
+    process = millwatch(tmp_path, "watch", overrides=broker.with_token_file(file))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2, told
+    assert f"kafka.security.token_file: {problem.format(file)}" in told
+    assert len(told.splitlines()) == 1
 
 
 @pytest.fixture(scope="module")
