@@ -101,6 +101,8 @@ SCENARIOS = {
             20,
             20_000,
             "the device fails for good again and again, and now and then for a batch or for a frame",
+            # Slow enough that an instance has ended and begun again before the next failure.
+            rate=100.0,
             embedded=True,
             module="tests.faults.failing_engines",
             poisoned=True,

@@ -67,7 +67,8 @@ def test_the_device_fails_for_good_for_a_batch_and_for_a_frame(
     tmp_path: Path, engines: Path, kafka: FaultyKafka
 ) -> None:
     run = injured("device-faults", tmp_path, engines, Size(1, 2, 1_200), kafka)
-    assert run.exits["i1"][5] == 2
+    # On a busy machine the second failure may come before the first has ended the process.
+    assert run.exits["i1"][5] in (1, 2)
     assert run.comparison.by_kind["poisoned"] > 0
 
 
