@@ -32,9 +32,9 @@ FRAMES_A_SECOND = 60
 SESSION_S = 12.0
 PATIENCE_S = 90.0
 
-STANDSTILL_S = 6.0
-"""How long a partition may stand still whose instance nothing happens to: half of what the group waits for a member
-that is dead. Much of it is for a machine that is busy starting another instance."""
+STANDSTILL_S = 5.0
+"""How long a partition may stand still whose instance nothing happens to: well below what the group waits for a member
+that is dead. Most of it is for a machine that is busy starting another instance."""
 
 
 class Instance:
