@@ -40,6 +40,11 @@ class Message:
         return frame_of(record)
 
     @property
+    def size(self) -> int:
+        """Bytes of the value and of the headers."""
+        return len(self.value) + sum(len(name) + len(text or b"") for name, text in self.headers)
+
+    @property
     def checksum_fails(self) -> bool:
         """Whether the record carries a checksum that is not its value's."""
         told = self.frame().meta.header("crc32c")
