@@ -130,6 +130,11 @@ class Line:
         """How often partitions were assigned."""
         return self._source.rebalances
 
+    @property
+    def gone(self) -> int:
+        """Frames that were deleted before they were read."""
+        return self._source.gone
+
     def readiness(self) -> tuple[bool, str]:
         """Whether frames are being taken or would be, and why not."""
         if self._waiting_for is not None:
@@ -192,6 +197,7 @@ class Line:
 
     def _take(self, polled: list[tuple[Frame, int]]) -> None:
         self._last_poll_at = time.monotonic()
+        self._outbox.begin(self._source.take_starts())
         if polled:
             self._last_frame_at = self._last_poll_at
             if self._began is None:

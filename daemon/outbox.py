@@ -10,7 +10,7 @@ from kafka import TopicPartition
 
 from daemon.accounting import Account
 from daemon.deadletters import dead_letter
-from daemon.delivery import Delivery
+from daemon.delivery import Delivery, Offsets
 from daemon.frames import FrameMeta
 from daemon.metrics import Metrics
 from daemon.pending import Pending
@@ -58,6 +58,11 @@ class Outbox:
     def commits_while_moving(self) -> bool:
         """Whether :meth:`commit` may be called while partitions move."""
         return self._delivery.commits_while_moving
+
+    def begin(self, starts: Offsets) -> None:
+        """Commit these offsets next, at which the reading of their partitions has begun."""
+        for partition, offset in starts.items():
+            self._pending.begin(partition, offset)
 
     def deliver(self, finished: list[Finished], owns: Owns) -> None:
         """Send what finished frames cause, in their order; frames that are no longer ours are returned.

@@ -182,7 +182,9 @@ def _line(
     kafka = settings.kafka
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
-        return FrameSource(consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss)
+        return FrameSource(
+            consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss, start=kafka.start
+        )
 
     policy = OutboxPolicy(
         events_topic=kafka.topics.events,
@@ -218,6 +220,7 @@ def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
         commits=line.commits,
         aborts=line.aborts,
         rebalances=line.rebalances,
+        gone=line.gone,
         lag=line.lag,
         oldest_age_s=None if oldest is None else max(0.0, time.time() - oldest.timestamp_ms / 1000),
     )

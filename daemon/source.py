@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import Any
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
+from daemon.positions import OFFSETS_TIMEOUT_MS, Positions, Start
 
 log = structlog.get_logger(__name__)
 
 CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
-
-COMMITTED_TIMEOUT_MS = 10_000
-"""Longest wait for the broker to tell committed offsets. The client's own has no limit."""
 
 
 class FrameSource:
@@ -38,10 +38,15 @@ class FrameSource:
         *,
         before_move: Callable[[], None],
         after_loss: Callable[[], None],
+        start: Start = "earliest",
     ) -> None:
-        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away."""
+        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away; ``start`` is
+        where a group without offsets begins."""
         self._consumer = consumer
         self._topic = topic
+        self._positions_of = Positions(consumer, topic, start)
+        self._starts: dict[TopicPartition, int] = {}
+        self.gone = 0
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
@@ -71,7 +76,7 @@ class FrameSource:
 
     def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
         """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
-        polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
+        polled = self._read(timeout_s, max_frames)
         for partition, records in polled.items():
             self._first_read.setdefault(partition, records[0].offset)
             self._positions[partition] = records[-1].offset + 1
@@ -80,6 +85,29 @@ class FrameSource:
         ]
         self._look_for_a_silent_loss()
         return frames
+
+    def _read(self, timeout_s: float, max_frames: int) -> dict[TopicPartition, list[Any]]:
+        """What the client has; where it has no position, or one outside of the topic, a new one for the next time."""
+        try:
+            polled: dict[TopicPartition, list[Any]] = self._consumer.poll(
+                timeout_ms=round(timeout_s * 1000), max_records=max_frames
+            )
+        except kafka_errors.NoOffsetForPartitionError as error:
+            begun = self._positions_of.begin(error.args[0])
+            self._first_read.update(begun)
+            self._starts.update(begun)
+        except kafka_errors.OffsetOutOfRangeError as error:
+            self.gone += sum(gone.frames for gone in self._positions_of.resume(error.args[0]).values())
+        except kafka_errors.LogTruncationError as error:
+            self._positions_of.resume_behind_truncation(error.divergent_offsets)
+        else:
+            return polled
+        return {}
+
+    def take_starts(self) -> dict[TopicPartition, int]:
+        """Offsets at which reading has begun and which are to be committed at once."""
+        starts, self._starts = self._starts, {}
+        return starts
 
     def keep_membership(self) -> list[tuple[Frame, int]]:
         """Poll without taking frames, so that the group does not count this instance as stuck.
@@ -118,10 +146,12 @@ class FrameSource:
         """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
-            committed = self._consumer.committed(partition, timeout_ms=COMMITTED_TIMEOUT_MS)
+            committed = self._consumer.committed(partition, timeout_ms=OFFSETS_TIMEOUT_MS)
             if committed is None:
                 # A group that starts at the end of the topic would pass over what it has read and not committed.
                 committed = self._first_read.get(partition)
+                if committed is not None:
+                    self._starts[partition] = committed
             if committed is not None:
                 self._consumer.seek(partition, committed)
 
@@ -174,6 +204,7 @@ class FrameSource:
             self._epochs.pop(partition, None)
             self._first_read.pop(partition, None)
             self._positions.pop(partition, None)
+            self._starts.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from daemon.kafka.lenient import tolerate_damage
 from daemon.settings import Security, Settings
 from engines.errors import UsageError
 
@@ -68,13 +69,13 @@ def consumer(settings: Settings) -> KafkaConsumer:
     Raises ``KafkaTimeoutError`` where no broker can be reached; :mod:`daemon.kafka.diagnose` finds out why.
     """
     kafka = settings.kafka
-    return _made(
-        KafkaConsumer,
-        **_common(settings),
+    return _made_consumer(
+        settings,
         group_id=kafka.group,
         group_instance_id=kafka.instance,
         partition_assignment_strategy=[CooperativeStickyAssignor],
-        auto_offset_reset=kafka.start,
+        # Positions are the source's to decide: the client would pass over frames without a word.
+        auto_offset_reset="none",
         enable_auto_commit=False,
         isolation_level="read_committed",
         fetch_max_bytes=MAX_FETCH_BYTES,
@@ -99,9 +100,8 @@ def reader(
     hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought, ``fetch_bytes`` how
     much of a partition one request brings (a larger record comes all the same), and ``group`` whose committed offsets
     it may be asked for."""
-    return _made(
-        KafkaConsumer,
-        **_common(settings),
+    return _made_consumer(
+        settings,
         group_id=group,
         auto_offset_reset=start,
         enable_auto_commit=False,
@@ -220,6 +220,12 @@ def warn_if_slow() -> None:
     """Log a warning where the package is missing without which a process reads 26 frames a second instead of 1,200."""
     if importlib.util.find_spec("crc32c") is None:
         log.warning("checksums in Python: frames are read about 50 times slower", do="pip install crc32c")
+
+
+def _made_consumer(settings: Settings, **values: Any) -> KafkaConsumer:
+    consumer = _made(KafkaConsumer, **_common(settings), **values)
+    tolerate_damage(consumer)
+    return consumer
 
 
 def _made(kind: Any, **values: Any) -> Any:

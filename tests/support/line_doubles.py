@@ -50,6 +50,7 @@ class Source:
     after_loss: Callable[[], None]
 
     rebalances = 1
+    gone = 0
 
     def __init__(self, frames: int) -> None:
         self._left = [
@@ -81,6 +82,9 @@ class Source:
 
     def owns(self, partition: TopicPartition, epoch: int) -> bool:
         return True
+
+    def take_starts(self) -> dict[TopicPartition, int]:
+        return {}
 
     def lag(self) -> dict[int, int]:
         return {}
