@@ -29,8 +29,8 @@ class Pending:
         self._first_record_at: float | None = None
 
     def begin(self, partition: TopicPartition, offset: int) -> None:
-        """Reading of a partition has begun at ``offset``, which is to be committed at once."""
-        self.offsets.setdefault(partition, offset)
+        """Reading of a partition begins at ``offset``, which is to be committed at once."""
+        self.offsets[partition] = offset
         self._begins = True
 
     def sent(self, size: int) -> None:
@@ -40,9 +40,11 @@ class Pending:
             self._first_record_at = time.monotonic()
 
     def finish(self, partition: TopicPartition, offset: int, appended_ms: int) -> None:
-        """A frame waits: the one at ``offset``, appended to its topic at ``appended_ms`` (ms since 1970, UTC)."""
+        """A frame waits: the one at ``offset``, appended to its topic at ``appended_ms`` (ms since 1970, UTC; a record
+        without a time has -1)."""
         self.offsets[partition] = offset + 1
-        self.appended_ms.append(appended_ms)
+        if appended_ms > 0:
+            self.appended_ms.append(appended_ms)
         if self._first_frame_at is None:
             self._first_frame_at = time.monotonic()
 

@@ -165,7 +165,7 @@ def _delivery(settings: Settings, consumer: KafkaConsumer) -> Delivery:
         )
     return AtLeastOnce(
         lambda: clients.producer(settings, transactional=False),
-        consumer.commit,
+        lambda offsets: consumer.commit(offsets, timeout_ms=timeout_s * 1000),
         name=kafka.instance,
         timeout_s=timeout_s,
     )
@@ -196,7 +196,14 @@ def _line(
         max_message_bytes=kafka.max_message_bytes,
     )
     outbox = Outbox(delivery, _event_encoder(settings, cascade, consumer), policy, metrics)
-    return Line(source_of, pipeline, outbox, metrics, instance=kafka.instance)
+    return Line(
+        source_of,
+        pipeline,
+        outbox,
+        metrics,
+        instance=kafka.instance,
+        check_broker=lambda: diagnose.look_for_trouble(settings),
+    )
 
 
 def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer) -> EncodeEvent:
@@ -204,8 +211,11 @@ def _event_encoder(settings: Settings, cascade: Cascade, consumer: KafkaConsumer
     identity = cascade.identity
     max_bytes = settings.events.max_bytes
 
-    def encode(meta: FrameMeta, inspection: Inspection, inspected_at_ms: int) -> tuple[bytes, list[tuple[str, bytes]]]:
-        return encode_event(meta, inspection, identity, inspected_at_ms, max_bytes), event_headers(meta, source)
+    def encode(
+        meta: FrameMeta, inspection: Inspection, inspected_at_ms: int, limit_bytes: int
+    ) -> tuple[bytes, list[tuple[str, bytes]]]:
+        value = encode_event(meta, inspection, identity, inspected_at_ms, min(max_bytes, limit_bytes))
+        return value, event_headers(meta, source)
 
     return encode
 
@@ -222,7 +232,10 @@ def _figures(line: Line, pipeline: Pipeline) -> LineFigures:
         rebalances=line.rebalances,
         gone=line.gone,
         lag=line.lag,
-        oldest_age_s=None if oldest is None else max(0.0, time.time() - oldest.timestamp_ms / 1000),
+        # A record without a time has -1, and no age.
+        oldest_age_s=None
+        if oldest is None or oldest.timestamp_ms <= 0
+        else max(0.0, time.time() - oldest.timestamp_ms / 1000),
     )
 
 

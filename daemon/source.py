@@ -12,6 +12,7 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
+from daemon.kafka.liveness import BrokerWatch
 from daemon.positions import OFFSETS_TIMEOUT_MS, Positions, Start
 
 log = structlog.get_logger(__name__)
@@ -44,8 +45,10 @@ class FrameSource:
         where a group without offsets begins."""
         self._consumer = consumer
         self._topic = topic
+        self._watch = BrokerWatch(consumer, topic)
         self._positions_of = Positions(consumer, topic, start)
         self._starts: dict[TopicPartition, int] = {}
+        self._took_part_as = ""
         self.gone = 0
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
@@ -97,7 +100,9 @@ class FrameSource:
             self._first_read.update(begun)
             self._starts.update(begun)
         except kafka_errors.OffsetOutOfRangeError as error:
-            self.gone += sum(gone.frames for gone in self._positions_of.resume(error.args[0]).values())
+            for partition, gone in self._positions_of.resume(error.args[0]).items():
+                self.gone += gone.frames
+                self._starts[partition] = gone.resume
         except kafka_errors.LogTruncationError as error:
             self._positions_of.resume_behind_truncation(error.divergent_offsets)
         else:
@@ -139,6 +144,30 @@ class FrameSource:
                 behind[partition.partition] = max(0, end - position)
         return behind
 
+    def trouble(self) -> str | None:
+        """What has kept frames from coming for a few seconds; None where nothing does. Asks nobody.
+
+        Raises ``FencedInstanceIdError`` where another instance has taken this one's name.
+        """
+        if self._watch.fenced():
+            raise kafka_errors.FencedInstanceIdError("the group has given this member's name to another one")
+        self._watch_for_growth()
+        return self._watch.trouble(self.partitions)
+
+    def _watch_for_growth(self) -> None:
+        """See to it that somebody in the group notices partitions that are added to the topic.
+
+        That is its leader, which the client knows itself to be once it has assigned partitions. To a static member that
+        comes back the broker gives what it had, to the leader, too, which it cannot tell that it is one (KIP-814, which
+        the client lacks): then nobody looks. Joining once more makes the leader assign anew, at which nothing moves,
+        and means nothing for all others.
+        """
+        member = self._consumer.group_metadata()
+        if member.state is MemberState.STABLE and member.member_id != self._took_part_as:
+            self._took_part_as = member.member_id
+            if not self._consumer._coordinator._is_leader:
+                self._consumer._coordinator.request_rejoin()
+
     def start_over(self) -> None:
         """Read again from the committed offsets; every frame that was read before no longer counts.
 
@@ -154,6 +183,14 @@ class FrameSource:
                     self._starts[partition] = committed
             if committed is not None:
                 self._consumer.seek(partition, committed)
+
+    def marks_of(self, partitions: Iterable[TopicPartition]) -> set[str]:
+        """The metadata of the committed offsets of these partitions; errors as in :meth:`start_over`."""
+        found = (
+            self._consumer.committed(partition, metadata=True, timeout_ms=OFFSETS_TIMEOUT_MS)
+            for partition in partitions
+        )
+        return {committed.metadata for committed in found if committed is not None}
 
     # ------------------------------------------------------------------ called by the client inside poll and close
 

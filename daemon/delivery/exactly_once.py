@@ -69,7 +69,7 @@ class ExactlyOnce(Delivery):
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error
 
-    def commit(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets, mark: str = "") -> None:
         """Flush, verify, add the offsets, commit."""
         try:
             producer = self._begun()
@@ -81,7 +81,7 @@ class ExactlyOnce(Delivery):
                 raise DeliveryAborted("the membership of the group was lost")
             transactions.add_offsets(
                 producer,
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()},
+                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()},
                 member,
                 self._timeout_s,
             )

@@ -39,6 +39,9 @@ MAX_POLL_RECORDS = 32
 CONNECT_TIMEOUT_MS = 10_000
 """How long a new client looks for a broker before it raises ``KafkaTimeoutError``."""
 
+METADATA_AGE_MS = 30_000
+"""How long it may take until new partitions are seen. With the client's default that is 5 minutes."""
+
 RETRY_BACKOFF_MS = 20
 """Pause before a transactional request is tried again. The broker answers "concurrent transactions" while it still
 completes the last one: with the client's default of 100 ms every fast commit would wait that long."""
@@ -253,9 +256,9 @@ def _common(settings: Settings, *, request_timeout_ms: int = 15_000) -> dict[str
         "security_protocol": security.protocol.upper(),
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
         "request_timeout_ms": request_timeout_ms,
-        # By default a broker that was away for long is tried every 30 s, and new partitions are seen after 5 minutes.
+        # By default a broker that was away for long is tried every 30 s.
         "reconnect_backoff_max_ms": 2_000,
-        "metadata_max_age_ms": 30_000,
+        "metadata_max_age_ms": METADATA_AGE_MS,
     }
     if security.tls:
         values["ssl_context"] = tls_context(security)

@@ -13,15 +13,9 @@ from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchB
 from kafka.record.memory_records import MemoryRecords
 
 from daemon.kafka import lenient
+from tests.support.topics import NotUtf8
 
 PARTITION = TopicPartition("camera.frames", 0)
-
-
-class Name(str):
-    """A header's name that is sent as other bytes."""
-
-    def encode(self, *_: Any, **__: Any) -> bytes:
-        return b"caf\xe9"
 
 
 def batch(records: list[tuple[bytes, list[tuple[str, bytes]]]], codec: int = 0, base: int = 0) -> bytes:
@@ -61,7 +55,7 @@ def of_values(*values: bytes) -> list[tuple[bytes, list[tuple[str, bytes]]]]:
 
 @pytest.mark.parametrize("codec", [0, 1], ids=["plain", "gzip"])
 def test_a_name_that_is_not_utf_8_marks_its_record_alone_and_costs_nothing_of_it(codec: int) -> None:
-    data = batch([(b"a", []), (b"b", [(Name(), b"1"), ("coil-id", b"C1")]), (b"c", [("coil-id", b"C2")])], codec)
+    data = batch([(b"a", []), (b"b", [(NotUtf8(), b"1"), ("coil-id", b"C1")]), (b"c", [("coil-id", b"C2")])], codec)
     records = read(data)
     assert [(record.offset, record.timestamp, record.key, record.value) for record in records] == [
         (0, 1000, b"cam-1", b"a"),
@@ -76,13 +70,13 @@ def test_a_name_that_is_not_utf_8_marks_its_record_alone_and_costs_nothing_of_it
 
 
 def test_reading_goes_on_behind_a_damaged_record_that_was_read_before() -> None:
-    data = batch([(b"a", [(Name(), b"1")]), *of_values(b"b", b"c")])
+    data = batch([(b"a", [(NotUtf8(), b"1")]), *of_values(b"b", b"c")])
     assert [record.value for record in read(data, offset=1)] == [b"b", b"c"]
 
 
 def test_the_bare_client_never_gets_past_such_a_record() -> None:
     """Where this fails, a new version of the client may read such records by itself."""
-    data = batch([(b"a", []), (b"b", [(Name(), b"1")]), (b"c", [])])
+    data = batch([(b"a", []), (b"b", [(NotUtf8(), b"1")]), (b"c", [])])
     bare = Fetcher.PartitionRecords(0, PARTITION, MemoryRecords(data))
     assert [record.value for record in bare.take(3)] == [b"a"]
     with pytest.raises(CorruptRecordError):
