@@ -26,6 +26,8 @@ def frame_decoder(
     """
 
     def decode(frame: Frame) -> images.Frame:
+        if frame.damage is not None:
+            raise FrameRejectedError("unreadable", frame.damage)
         if max_age_s:
             _refuse_stale(frame, max_age_s)
         value = frame.value

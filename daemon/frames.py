@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
+from daemon.kafka.lenient import DamagedHeaders
+
 T = TypeVar("T")
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -66,10 +68,14 @@ class FrameMeta:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One record of the camera topic: its meta data and its bytes, still encoded."""
+    """One record of the camera topic: its meta data and its bytes, still encoded.
+
+    ``damage`` says what is wrong with a record that could only be read in part.
+    """
 
     meta: FrameMeta
     value: bytes | None
+    damage: str | None = None
 
 
 def last_header(headers: Headers, name: str) -> bytes | None:
@@ -96,7 +102,8 @@ def frame_of(record: Record) -> Frame:
         headers=headers,
         malformed=tuple(malformed),
     )
-    return Frame(meta, record.value)
+    damage = record.headers.detail if isinstance(record.headers, DamagedHeaders) else None
+    return Frame(meta, record.value, damage)
 
 
 def camera_of(key: bytes | None) -> str:

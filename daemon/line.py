@@ -17,7 +17,7 @@ from kafka import errors as kafka_errors
 
 from daemon.accounting import Account
 from daemon.delivery import CommitPostponed, DeliveryAborted, failure
-from daemon.errors import UncommittedError
+from daemon.errors import BrokerError, BrokerUnreachableError, UncommittedError
 from daemon.frames import Frame
 from daemon.metrics import Metrics
 from daemon.outbox import Outbox
@@ -46,8 +46,20 @@ MOVE_S = 1.0
 RETRY_S = 1.0
 """Wait between attempts to start over while the broker does not answer."""
 
-LAG_S = 1.0
-"""How often the lag is looked at."""
+LOOK_S = 1.0
+"""How often the lag, and whether the broker answers, is looked at."""
+
+SLOW_COMMIT_S = 5.0
+"""How long a commit may take before it is worth a word to whoever asks."""
+
+ASK_WHY_S = 10.0
+"""How often a broker that gives trouble is asked why, which takes connections of its own."""
+
+STANDING_S = 60.0
+"""How long ago a refusal may have been told to be the same that is told now: longer than the line waits at the most."""
+
+REFUSED_S = 5.0
+"""How long a refusal must stand before it ends the line: while brokers start they may not know their topics yet."""
 
 POSTPONE_S = 0.05
 """Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
@@ -95,10 +107,12 @@ class Line:
         *,
         instance: str,
         session_s: float,
+        check_broker: Callable[[], None] = lambda: None,
     ) -> None:
         """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
         is this one's name, for the message that says another one has taken it, and ``session_s`` how long, in seconds,
-        the group waits for a member that is silent."""
+        the group waits for a member that is silent. ``check_broker`` finds out why the broker gives trouble: it raises
+        BrokerUnreachableError where waiting may help, BrokerError where it does not."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
@@ -113,7 +127,13 @@ class Line:
         self._unread_since_ms: int | None = None
         self.span = Span()
         self._began: tuple[float, float] | None = None
-        self._lag_at = 0.0
+        self._looked_at = 0.0
+        self._check_broker = check_broker
+        self._checked_at = 0.0
+        self._refused_at: float | None = None
+        self._why: str | None = None
+        self._trouble: str | None = None
+        self._committing_since: float | None = None
         self._stop = threading.Event()
         self._not_before = 0.0
         self._postponed_at: float | None = None
@@ -164,12 +184,22 @@ class Line:
         """How often partitions were assigned."""
         return self._source.rebalances
 
+    @property
+    def gone(self) -> int:
+        """Frames that were deleted before they were read."""
+        return self._source.gone
+
     def readiness(self) -> tuple[bool, str]:
         """Whether frames are being taken or would be, and why not."""
         if self._waiting_for is not None:
             return False, self._waiting_for
-        silent = time.monotonic() - self._last_poll_at
-        if silent > 10 * MEMBERSHIP_S:
+        now = time.monotonic()
+        since = self._committing_since
+        if since is not None and now - since > SLOW_COMMIT_S:
+            return False, f"the broker has not taken a commit for {now - since:.0f} s"
+        if self._trouble is not None:
+            return False, self._trouble
+        if (silent := now - self._last_poll_at) > 10 * MEMBERSHIP_S:
             return False, f"the consumer was last polled {silent:.0f} s ago"
         return True, "taking frames"
 
@@ -205,12 +235,13 @@ class Line:
         elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
             self._take(self._source.keep_membership())
         self._commit_if_due()
-        if self._last_poll_at - self._lag_at > LAG_S:
-            self._lag_at = self._last_poll_at
+        if self._last_poll_at - self._looked_at > LOOK_S:
+            self._looked_at = self._last_poll_at
             if self._behind:
                 self._source.ask_for_ends()
             self.lag = self._source.lag()
             self._unread_since_ms = self._source.unread_since_ms()
+            self._look_for_trouble()
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
@@ -229,6 +260,7 @@ class Line:
 
     def _take(self, polled: list[tuple[Frame, int]]) -> None:
         self._last_poll_at = time.monotonic()
+        self._outbox.begin(self._source.take_starts())
         if polled:
             self._last_frame_at = self._last_poll_at
             if self._began is None:
@@ -267,14 +299,18 @@ class Line:
 
     def _commit(self) -> None:
         self._raise_what_is_due()
+        self._committing_since = time.monotonic()
         try:
             committed = self._outbox.commit()
         except CommitPostponed as postponed:
             self._wait_for_rebalance(postponed)
             return
+        finally:
+            self._committing_since = None
         if not committed:
             return
         self._backoff.succeeded()
+        self._refused_at = None
         if self._began is not None:
             self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         self._settled()
@@ -323,6 +359,8 @@ class Line:
         wait_s = self._backoff.failed()
         log.warning("starting over from the committed offsets", reason=reason, wait_s=wait_s)
         self._waiting_for = f"starting over: {reason}"
+        if wait_s:
+            self._waiting_for = self._ask_why() or self._waiting_for
         # While it is due nothing is delivered: partitions that move meanwhile have nothing to finish.
         self._abort_due = reason
         self._wait(wait_s)
@@ -351,12 +389,13 @@ class Line:
             try:
                 self._outbox.reopen()
                 then()
+                self._outbox.settle(self._source.marks_of)
             except kafka_errors.KafkaError as error:
                 meaning = failure(error, self._instance)
                 if not isinstance(meaning, DeliveryAborted):
                     raise meaning from error
-                self._waiting_for = f"the broker does not answer ({type(error).__name__})"
-                log.warning("waiting for the broker", error=str(meaning))
+                self._waiting_for = self._ask_why() or f"the broker does not answer ({type(error).__name__})"
+                log.warning("waiting for the broker", error=str(meaning), reason=self._waiting_for)
                 if self._wait(RETRY_S):
                     if self.in_flight:
                         raise UncommittedError(
@@ -368,6 +407,39 @@ class Line:
                 # Nobody looked for frames meanwhile: the line was not idle.
                 self._last_frame_at = time.monotonic()
                 return
+
+    # ------------------------------------------------------------------ trouble
+
+    def _look_for_trouble(self) -> None:
+        trouble = self._source.trouble()
+        if trouble is None:
+            if self._trouble is not None:
+                log.info("the trouble with the broker is over", trouble=self._trouble)
+            self._trouble = None
+            return
+        if self._trouble is None:
+            log.warning("trouble with the broker", trouble=trouble)
+        self._trouble = trouble
+        self._trouble = self._ask_why() or trouble
+
+    def _ask_why(self) -> str | None:
+        """Why the broker gives trouble, where it tells. Raises BrokerError for what waiting does not mend."""
+        now = time.monotonic()
+        if now - self._checked_at < ASK_WHY_S and self._refused_at is None:
+            return self._why
+        standing = now - self._checked_at < STANDING_S
+        self._why, refused_at, self._refused_at = None, self._refused_at if standing else None, None
+        try:
+            self._check_broker()
+        except BrokerUnreachableError as unreachable:
+            self._why = str(unreachable)
+        except BrokerError as refusal:
+            self._why, self._refused_at = str(refusal), now if refused_at is None else refused_at
+            if now - self._refused_at > REFUSED_S:
+                raise
+        finally:
+            self._checked_at = time.monotonic()
+        return self._why
 
     # ------------------------------------------------------------------ called by the source inside its poll
 

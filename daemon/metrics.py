@@ -23,6 +23,7 @@ REASONS = frozenset(
         "wrong-size",
         "inference",
         "stale",
+        "unreadable",
     }
 )
 """Reasons of dead letters that have a label of their own; all others are counted as ``other``."""
@@ -32,15 +33,17 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 @dataclass(frozen=True, slots=True)
 class LineFigures:
-    """The line at one moment. ``lag`` is frames per partition; ``oldest_age_s`` the time since the append of the oldest
-    frame in flight, ``unread_age_s`` that of the oldest that was not read, None where there is none; ``bytes_held`` is
-    what the frames in the pipeline take."""
+    """The line at one moment. ``gone`` are frames that were deleted before they were read; they are not in the account.
+    ``lag`` is frames per partition; ``oldest_age_s`` the time since the append of the oldest frame in flight,
+    ``unread_age_s`` that of the oldest that was not read, None where there is none; ``bytes_held`` is what the frames
+    in the pipeline take."""
 
     account: Account
     in_flight: int = 0
     commits: int = 0
     aborts: int = 0
     rebalances: int = 0
+    gone: int = 0
     lag: Mapping[int, int] = field(default_factory=dict)
     oldest_age_s: float | None = None
     unread_age_s: float | None = None
@@ -114,6 +117,9 @@ class _LineCollector(Collector):
             "millwatch_aborts", "Times the line began again from committed offsets", value=now.aborts
         )
         yield CounterMetricFamily("millwatch_rebalances", "Assignments of partitions", value=now.rebalances)
+        yield CounterMetricFamily(
+            "millwatch_gone_frames", "Frames that the broker had deleted before they were read", value=now.gone
+        )
         yield GaugeMetricFamily(
             "millwatch_in_flight_frames", "Frames taken whose verdict is not committed", value=now.in_flight
         )

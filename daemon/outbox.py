@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from uuid import uuid4
 
+import structlog
 from kafka import TopicPartition
 
 from daemon.accounting import Account
 from daemon.deadletters import dead_letter
-from daemon.delivery import Delivery
+from daemon.delivery import Delivery, DeliveryAborted, Offsets, RecordTooLarge
+from daemon.errors import BrokerError
 from daemon.frames import FrameMeta
 from daemon.metrics import Metrics
 from daemon.pending import Pending
 from daemon.pipeline import Finished, Rejection
 from engines.results import Inspection
 
-EncodeEvent = Callable[[FrameMeta, Inspection, int], tuple[bytes, list[tuple[str, bytes]]]]
-"""Value and headers of the event of a frame, its inspection and the time of it (ms since 1970, UTC)."""
+log = structlog.get_logger(__name__)
+
+EncodeEvent = Callable[[FrameMeta, Inspection, int, int], tuple[bytes, list[tuple[str, bytes]]]]
+"""Value and headers of the event of a frame, its inspection and the time of it (ms since 1970, UTC); the last is the
+most bytes that the value may have."""
+
+MarksOf = Callable[[Iterable[TopicPartition]], set[str]]
+"""The marks of the committed offsets of partitions, of whoever committed them."""
+
+EVENT_OVERHEAD = 10_240
+"""Bytes that an event's key and headers take beside its value at the most: the camera's name is in them twice."""
+
+LEAST_MESSAGE_BYTES = 16_384
+"""A broker that does not take records of this size takes no event with its boxes."""
 
 Owns = Callable[[TopicPartition, int], bool]
 """Whether a frame of a partition that was read in an epoch is still this instance's to deliver."""
@@ -46,13 +61,15 @@ class Outbox:
         self._policy = policy
         self._metrics = metrics
         self._pending = Pending()
+        self._doubtful: tuple[Pending, str] | None = None
+        self._max_message_bytes = policy.max_message_bytes
         self.account = Account()
         self.commits = 0
 
     @property
     def frames(self) -> int:
-        """Frames whose verdicts wait for their commit."""
-        return self._pending.tally.frames
+        """Frames whose verdicts wait for their commit, or for the answer to whether it counts."""
+        return self._pending.tally.frames + (self._doubtful[0].tally.frames if self._doubtful else 0)
 
     @property
     def oldest_ms(self) -> int | None:
@@ -64,6 +81,11 @@ class Outbox:
     def commits_while_moving(self) -> bool:
         """Whether :meth:`commit` may be called while partitions move."""
         return self._delivery.commits_while_moving
+
+    def begin(self, starts: Offsets) -> None:
+        """Commit these offsets next, at which the reading of their partitions has begun."""
+        for partition, offset in starts.items():
+            self._pending.begin(partition, offset)
 
     def deliver(self, finished: list[Finished], owns: Owns) -> None:
         """Send what finished frames cause, in their order; frames that are no longer ours are returned.
@@ -110,7 +132,16 @@ class Outbox:
         if not self._pending.offsets:
             return False
         started = time.perf_counter()
-        self._delivery.commit(self._pending.offsets)
+        mark = uuid4().hex
+        try:
+            self._delivery.commit(self._pending.offsets, mark)
+        except RecordTooLarge:
+            self._lower_limit()
+            raise
+        except DeliveryAborted:
+            # The broker may have taken it all the same, where only its answer was lost.
+            self._doubtful, self._pending = (self._pending, mark), Pending()
+            raise
         self._metrics.commit_seconds.observe(time.perf_counter() - started)
         now_ms = time.time_ns() // 1_000_000
         for appended_ms in self._pending.appended_ms:
@@ -121,9 +152,26 @@ class Outbox:
         return True
 
     def give_up(self) -> None:
-        """Return what waits for its commit: it will be read again."""
+        """Return what waits for its commit: it will be read again. What is in doubt stays so until :meth:`settle`."""
         self.account.returned += self._pending.tally.frames
         self._pending = Pending()
+
+    def settle(self, marks_of: MarksOf) -> None:
+        """Count the verdicts whose commit is in doubt: as committed where an offset bears its mark, else as returned.
+
+        Once the delivery is open again the broker has decided. Raises what ``marks_of`` raises, and may then be called
+        again.
+        """
+        if self._doubtful is None:
+            return
+        pending, mark = self._doubtful
+        if mark in marks_of(pending.offsets):
+            log.info("the broker had taken the commit whose answer was lost", frames=pending.tally.frames)
+            self.account.commit(pending.tally)
+            self.commits += 1
+        else:
+            self.account.returned += pending.tally.frames
+        self._doubtful = None
 
     def reopen(self) -> None:
         """End what the delivery has open and get it ready for use again. Raises the client's errors."""
@@ -131,7 +179,7 @@ class Outbox:
         self._delivery.open()
 
     def _bury(self, item: Finished, rejection: Rejection) -> None:
-        letter = dead_letter(item.frame, rejection, self._policy.max_message_bytes)
+        letter = dead_letter(item.frame, rejection, self._max_message_bytes)
         self._pending.tally.dead[rejection.reason] += 1
         self._send(self._policy.dead_topic, letter.key, letter.value, letter.headers)
 
@@ -142,9 +190,28 @@ class Outbox:
             self._pending.tally.clean += 1
         if inspection.defects or self._policy.publish_all:
             meta = item.frame.meta
-            value, headers = self._encode_event(meta, inspection, item.inspected_at_ms)
+            limit = self._max_message_bytes - EVENT_OVERHEAD
+            value, headers = self._encode_event(meta, inspection, item.inspected_at_ms, limit)
             self._send(self._policy.events_topic, meta.camera.encode(), value, headers)
 
     def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
-        self._delivery.send(topic, key, value, headers)
+        try:
+            self._delivery.send(topic, key, value, headers)
+        except RecordTooLarge:
+            self._lower_limit()
+            raise
         self._pending.sent(len(value))
+
+    def _lower_limit(self) -> None:
+        """Make records smaller from now on: the broker does not say how large they may be."""
+        self._max_message_bytes //= 2
+        if self._max_message_bytes < LEAST_MESSAGE_BYTES:
+            raise BrokerError(
+                f"the broker refuses records of {2 * self._max_message_bytes} bytes: raise max.message.bytes of the "
+                "events and dead topics"
+            )
+        log.warning(
+            "the broker takes smaller records than kafka.max_message_bytes says: leaving out more",
+            limit=self._max_message_bytes,
+            do="set kafka.max_message_bytes to the least max.message.bytes of the events and dead topics",
+        )

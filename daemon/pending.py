@@ -23,9 +23,15 @@ class Pending:
         self.tally = Tally()
         self.offsets: dict[TopicPartition, int] = {}
         self.appended_ms: list[int] = []
+        self._begins = False
         self._bytes = 0
         self._first_frame_at: float | None = None
         self._first_record_at: float | None = None
+
+    def begin(self, partition: TopicPartition, offset: int) -> None:
+        """Reading of a partition begins at ``offset``, which is to be committed at once."""
+        self.offsets[partition] = offset
+        self._begins = True
 
     def sent(self, size: int) -> None:
         """A record of ``size`` bytes waits."""
@@ -34,9 +40,11 @@ class Pending:
             self._first_record_at = time.monotonic()
 
     def finish(self, partition: TopicPartition, offset: int, appended_ms: int) -> None:
-        """A frame waits: the one at ``offset``, appended to its topic at ``appended_ms`` (ms since 1970, UTC)."""
+        """A frame waits: the one at ``offset``, appended to its topic at ``appended_ms`` (ms since 1970, UTC; a record
+        without a time has -1)."""
         self.offsets[partition] = offset + 1
-        self.appended_ms.append(appended_ms)
+        if appended_ms > 0:
+            self.appended_ms.append(appended_ms)
         if self._first_frame_at is None:
             self._first_frame_at = time.monotonic()
 
@@ -46,6 +54,8 @@ class Pending:
         A frame waits for ``interval_s`` at the most, one with a record for ``publish_delay_s``; nothing waits behind
         ``max_frames`` frames or :data:`MAX_PENDING_BYTES`.
         """
+        if self._begins:
+            return 0.0
         if self._first_frame_at is None:
             return float("inf")
         if self.tally.frames >= max_frames or self._bytes >= MAX_PENDING_BYTES:

@@ -165,7 +165,7 @@ def _delivery(settings: Settings, consumer: GroupMember) -> Delivery:
         )
     return AtLeastOnce(
         lambda: clients.producer(settings, transactional=False),
-        consumer.commit,
+        lambda offsets: consumer.commit(offsets, timeout_ms=timeout_s * 1000),
         name=kafka.instance,
         timeout_s=timeout_s,
     )
@@ -182,7 +182,9 @@ def _line(
     kafka = settings.kafka
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
-        return FrameSource(consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss)
+        return FrameSource(
+            consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss, start=kafka.start
+        )
 
     policy = OutboxPolicy(
         events_topic=kafka.topics.events,
@@ -201,6 +203,7 @@ def _line(
         metrics,
         instance=kafka.instance,
         session_s=kafka.session_timeout_ms / 1000,
+        check_broker=lambda: diagnose.look_for_trouble(settings),
     )
 
 
@@ -209,8 +212,11 @@ def _event_encoder(settings: Settings, cascade: Cascade, consumer: GroupMember) 
     identity = cascade.identity
     max_bytes = settings.events.max_bytes
 
-    def encode(meta: FrameMeta, inspection: Inspection, inspected_at_ms: int) -> tuple[bytes, list[tuple[str, bytes]]]:
-        return encode_event(meta, inspection, identity, inspected_at_ms, max_bytes), event_headers(meta, source)
+    def encode(
+        meta: FrameMeta, inspection: Inspection, inspected_at_ms: int, limit_bytes: int
+    ) -> tuple[bytes, list[tuple[str, bytes]]]:
+        value = encode_event(meta, inspection, identity, inspected_at_ms, min(max_bytes, limit_bytes))
+        return value, event_headers(meta, source)
 
     return encode
 
@@ -225,6 +231,7 @@ def _figures(line: Line) -> LineFigures:
         commits=line.commits,
         aborts=line.aborts,
         rebalances=line.rebalances,
+        gone=line.gone,
         lag=line.lag,
         oldest_age_s=ages.in_flight,
         unread_age_s=ages.unread,

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import count
+from typing import Any
 
 import structlog
-from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
 from daemon.frames import Frame, frame_of
 from daemon.kafka import clients
+from daemon.kafka.liveness import BrokerWatch
+from daemon.kafka.member import GroupMember
+from daemon.positions import OFFSETS_TIMEOUT_MS, Positions, Start
 
 log = structlog.get_logger(__name__)
 
@@ -21,10 +25,6 @@ tells the others, and an instance that is back by then has its partitions still.
 
 ENDS_TIMEOUT_MS = 500
 """Longest wait for the broker to tell where partitions end: nothing but the metrics needs it."""
-
-COMMITTED_TIMEOUT_MS = 5_000
-"""Longest wait for the broker to tell committed offsets. The client's own has no limit, and who does not poll for
-longer than the session falls out of a group that is rebalancing."""
 
 
 class FrameSource:
@@ -39,15 +39,22 @@ class FrameSource:
 
     def __init__(
         self,
-        consumer: KafkaConsumer,
+        consumer: GroupMember,
         topic: str,
         *,
         before_move: Callable[[], None],
         after_loss: Callable[[], None],
+        start: Start = "earliest",
     ) -> None:
-        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away."""
+        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away; ``start`` is
+        where a group without offsets begins."""
         self._consumer = consumer
         self._topic = topic
+        self._watch = BrokerWatch(consumer, topic)
+        self._positions = Positions(consumer, topic, start)
+        self._starts: dict[TopicPartition, int] = {}
+        self._took_part_as = ""
+        self.gone = 0
         self._epochs: dict[TopicPartition, int] = {}
         self._first_read: dict[TopicPartition, int] = {}
         self._doubtful: set[TopicPartition] = set()
@@ -79,7 +86,7 @@ class FrameSource:
 
     def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
         """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
-        polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000), max_records=max_frames)
+        polled = self._read(timeout_s, max_frames)
         for partition, records in polled.items():
             self._first_read.setdefault(partition, records[0].offset)
             self._last_read_ms[partition] = records[-1].timestamp
@@ -88,6 +95,31 @@ class FrameSource:
         ]
         self._look_for_a_silent_loss()
         return frames
+
+    def _read(self, timeout_s: float, max_frames: int) -> dict[TopicPartition, list[Any]]:
+        """What the client has; where it has no position, or one outside of the topic, a new one for the next time."""
+        try:
+            polled: dict[TopicPartition, list[Any]] = self._consumer.poll(
+                timeout_ms=round(timeout_s * 1000), max_records=max_frames
+            )
+        except kafka_errors.NoOffsetForPartitionError as error:
+            begun = self._positions.begin(error.args[0])
+            self._first_read.update(begun)
+            self._starts.update(begun)
+        except kafka_errors.OffsetOutOfRangeError as error:
+            for partition, gone in self._positions.resume(error.args[0]).items():
+                self.gone += gone.frames
+                self._starts[partition] = gone.resume
+        except kafka_errors.LogTruncationError as error:
+            self._positions.resume_behind_truncation(error.divergent_offsets)
+        else:
+            return polled
+        return {}
+
+    def take_starts(self) -> dict[TopicPartition, int]:
+        """Offsets at which reading has begun and which are to be committed at once."""
+        starts, self._starts = self._starts, {}
+        return starts
 
     def keep_membership(self) -> list[tuple[Frame, int]]:
         """Poll without taking frames, so that the group does not count this instance as stuck.
@@ -143,6 +175,24 @@ class FrameSource:
                 behind[partition] = max(0, max(ends) - position)
         return behind
 
+    def trouble(self) -> str | None:
+        """What has kept frames from coming for a few seconds; None where nothing does. Asks nobody."""
+        self._watch_for_growth()
+        return self._watch.trouble(self.partitions)
+
+    def _watch_for_growth(self) -> None:
+        """See to it that somebody in the group notices partitions that are added to the topic.
+
+        That is its leader, which the client knows itself to be once it has assigned partitions. To a static member that
+        comes back the broker gives what it had, to the leader, too, which it cannot tell that it is one (KIP-814, which
+        the client lacks): then nobody looks. Joining once more makes the leader assign anew, at which nothing moves,
+        and means nothing for all others.
+        """
+        member = self._consumer.group_metadata()
+        if member.state is MemberState.STABLE and member.member_id != self._took_part_as:
+            self._took_part_as = member.member_id
+            self._consumer.join_again_unless_leading()
+
     def start_over(self) -> None:
         """Read again from the committed offsets; every frame that was read before no longer counts.
 
@@ -155,13 +205,23 @@ class FrameSource:
                 # The client finds its place by itself. Where an instance died in the middle of a transaction it has to
                 # wait for the broker to end that; the other partitions need not.
                 continue
-            committed = self._consumer.committed(partition, timeout_ms=COMMITTED_TIMEOUT_MS)
+            committed = self._consumer.committed(partition, timeout_ms=OFFSETS_TIMEOUT_MS)
             if committed is None:
                 # A group that starts at the end of the topic would pass over what it has read and not committed.
                 committed = self._first_read.get(partition)
+                if committed is not None:
+                    self._starts[partition] = committed
             if committed is not None:
                 self._consumer.seek(partition, committed)
             self._doubtful.discard(partition)
+
+    def marks_of(self, partitions: Iterable[TopicPartition]) -> set[str]:
+        """The metadata of the committed offsets of these partitions; errors as in :meth:`start_over`."""
+        found = (
+            self._consumer.committed(partition, metadata=True, timeout_ms=OFFSETS_TIMEOUT_MS)
+            for partition in partitions
+        )
+        return {committed.metadata for committed in found if committed is not None}
 
     # ------------------------------------------------------------------ called by the client inside poll and close
 
@@ -215,6 +275,7 @@ class FrameSource:
             self._doubtful.discard(partition)
             self._last_read_ms.pop(partition, None)
             self._ends.pop(partition, None)
+            self._starts.pop(partition, None)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -47,7 +47,7 @@ class AtLeastOnce(Delivery):
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error
 
-    def commit(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets, mark: str = "") -> None:
         """Wait for the acknowledgements, then commit the offsets."""
         if self._producer is None:
             raise DeliveryAborted("there is no producer")
@@ -56,7 +56,7 @@ class AtLeastOnce(Delivery):
             for future in self._sent:
                 future.get(self._timeout_s)
             self._commit_offsets(
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
+                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()}
             )
         except kafka_errors.RebalanceInProgressError as error:
             raise CommitPostponed(str(error)) from error

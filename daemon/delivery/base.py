@@ -11,7 +11,7 @@ import structlog
 from kafka import KafkaProducer, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.errors import BrokerError, FencedError
+from daemon.errors import FencedError
 from daemon.kafka import diagnose
 from daemon.kafka.rights import refused_resource
 
@@ -58,10 +58,7 @@ def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
     if isinstance(error, REFUSALS) or refused_resource(error) is not None:
         return diagnose.explain(error)
     if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
-        return BrokerError(
-            "the broker refused a record for its size: lower kafka.max_message_bytes and events.max_bytes, or raise "
-            "max.message.bytes of the events and dead topics"
-        )
+        return RecordTooLarge(f"{type(error).__name__}: {error}")
     return DeliveryAborted(f"{type(error).__name__}: {error}")
 
 
@@ -75,6 +72,10 @@ def is_fenced(error: BaseException) -> bool:
 
 class DeliveryAborted(Exception):  # noqa: N818 - control flow, not an error for the user
     """Nothing of what was sent since the last commit counts; the caller reads again from the committed offsets."""
+
+
+class RecordTooLarge(DeliveryAborted):
+    """The broker takes no record of the size of one that was sent; smaller ones may be tried."""
 
 
 class CommitPostponed(Exception):  # noqa: N818 - control flow, not an error for the user
@@ -101,11 +102,12 @@ class Delivery(ABC):
         """Hand over a record that counts with the next commit. Raises DeliveryAborted."""
 
     @abstractmethod
-    def commit(self, offsets: Offsets) -> None:
-        """Commit all that was sent, then or with it the input offsets.
+    def commit(self, offsets: Offsets, mark: str = "") -> None:
+        """Commit all that was sent, then or with it the input offsets, with ``mark`` as their metadata.
 
-        Raises DeliveryAborted where the broker refused and reading again mends it, CommitPostponed where polling mends
-        it, FencedError where another instance has taken this one's name.
+        Raises DeliveryAborted where the broker refused and reading again mends it, or its answer was lost: then the
+        committed offsets tell by their mark whether the commit counts. Raises CommitPostponed where polling mends it,
+        FencedError where another instance has taken this one's name.
         """
 
     @abstractmethod

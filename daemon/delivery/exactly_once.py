@@ -71,7 +71,7 @@ class ExactlyOnce(Delivery):
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error
 
-    def commit(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets, mark: str = "") -> None:
         """Flush, verify, add the offsets, commit: all of it within the time that was given."""
         deadline = time.monotonic() + self._timeout_s
 
@@ -88,7 +88,7 @@ class ExactlyOnce(Delivery):
                 raise DeliveryAborted("the membership of the group was lost")
             transactions.add_offsets(
                 producer,
-                {partition: OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()},
+                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()},
                 member,
                 left(),
             )

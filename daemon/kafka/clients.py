@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import importlib.util
 import ssl
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import structlog
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.net.compat import KafkaNetClient
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
+from daemon.kafka.lenient import tolerate_damage
 from daemon.kafka.member import GroupMember
 from daemon.settings import Security, Settings
 from engines.errors import UsageError
 
 log = structlog.get_logger(__name__)
+
+Consumer = TypeVar("Consumer", bound=KafkaConsumer)
 
 MAX_PARTITION_FETCH_BYTES = 8 * 1024 * 1024
 """The client's default of 1 MiB holds six frames of 150 KB, and each fetch is a round trip."""
@@ -37,6 +40,9 @@ MAX_POLL_RECORDS = 32
 
 CONNECT_TIMEOUT_MS = 10_000
 """How long a new client looks for a broker before it raises ``KafkaTimeoutError``."""
+
+METADATA_AGE_MS = 30_000
+"""How long it may take until new partitions are seen. With the client's default that is 5 minutes."""
 
 RETRY_BACKOFF_MS = 20
 """Pause before a transactional request is tried again. The broker answers "concurrent transactions" while it still
@@ -82,12 +88,13 @@ def consumer(settings: Settings) -> GroupMember:
     Raises ``KafkaTimeoutError`` where no broker can be reached; :mod:`daemon.kafka.diagnose` finds out why.
     """
     kafka = settings.kafka
-    member: GroupMember = _made(
+    return _made_consumer(
         GroupMember,
-        **_common(settings),
+        settings,
         group_id=kafka.group,
         group_instance_id=kafka.instance,
-        auto_offset_reset=kafka.start,
+        # Positions are the source's to decide: the client would pass over frames without a word.
+        auto_offset_reset="none",
         enable_auto_commit=False,
         isolation_level="read_committed",
         fetch_max_bytes=MAX_FETCH_BYTES,
@@ -99,7 +106,6 @@ def consumer(settings: Settings) -> GroupMember:
         max_poll_interval_ms=kafka.max_poll_interval_ms,
         allow_auto_create_topics=False,
     )
-    return member
 
 
 def reader(
@@ -113,9 +119,9 @@ def reader(
     hand and nothing is committed. ``start`` is where it begins on a partition that nobody sought, ``fetch_bytes`` how
     much of a partition one request brings (a larger record comes all the same), and ``group`` whose committed offsets
     it may be asked for."""
-    return _made(
+    return _made_consumer(
         KafkaConsumer,
-        **_common(settings),
+        settings,
         group_id=group,
         auto_offset_reset=start,
         enable_auto_commit=False,
@@ -243,6 +249,12 @@ def warn_if_slow() -> None:
         log.warning("checksums in Python: frames are read about 50 times slower", do="pip install crc32c")
 
 
+def _made_consumer(kind: type[Consumer], settings: Settings, **values: Any) -> Consumer:
+    consumer: Consumer = _made(kind, **_common(settings), **values)
+    tolerate_damage(consumer)
+    return consumer
+
+
 def _made(kind: Any, **values: Any) -> Any:
     """A client of the library. Its constructor connects, and where it fails leaves a thread and its sockets behind:
     a service that waits for its broker would collect them."""
@@ -268,9 +280,9 @@ def _common(settings: Settings, *, request_timeout_ms: int = 15_000) -> dict[str
         "security_protocol": security.protocol.upper(),
         "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
         "request_timeout_ms": request_timeout_ms,
-        # By default a broker that was away for long is tried every 30 s, and new partitions are seen after 5 minutes.
+        # By default a broker that was away for long is tried every 30 s.
         "reconnect_backoff_max_ms": 2_000,
-        "metadata_max_age_ms": 30_000,
+        "metadata_max_age_ms": METADATA_AGE_MS,
     }
     if security.tls:
         values["ssl_context"] = tls_context(security)

@@ -46,6 +46,22 @@ def check_service(settings: Settings) -> None:
         raise BrokerError("\n".join(problems))
 
 
+def look_for_trouble(settings: Settings) -> None:
+    """Find out why a broker that was used a moment ago is in trouble, as far as it tells: errors as in
+    :func:`check_service`."""
+    with connected(settings) as client:
+        states = topic_states(client, settings)
+    problems = [state.problem for state in states if state.problem]
+    if problems:
+        raise BrokerError("; ".join(problems))
+    short = [state.copies_missing for state in states if state.copies_missing]
+    if short:
+        raise BrokerUnreachableError(
+            f"{'; '.join(short)}: where they are fewer than its min.insync.replicas, nothing can be written "
+            "(NotEnoughReplicas): are all brokers up?"
+        )
+
+
 def check_names(client: KafkaAdminClient, settings: Settings) -> None:
     """Raise :class:`BrokerError` where the group or, for exactly once, the transactional id may not be used.
 

@@ -68,6 +68,11 @@ class GroupMember(KafkaConsumer):  # type: ignore[misc]  # the client publishes 
                     raise FencedInstanceIdError((coordinator.group_id, coordinator.group_instance_id))
         return polled
 
+    def join_again_unless_leading(self) -> None:
+        """Ask the group to be taken in once more, where this member does not know itself to be its leader."""
+        if not self._coordinator._is_leader:
+            self._coordinator.request_rejoin()
+
     def membership(self) -> ConsumerGroupMetadata:
         """The membership with which offsets may be committed, without generation and member id where it was lost.
 

@@ -29,7 +29,8 @@ RESULT_RETENTION_MS = 30 * DAY_MS
 class TopicState:
     """One of the three topics as the broker shows it; ``problem`` is None where it can be used.
 
-    ``missing`` tells a topic that does not exist from one that may not be used.
+    ``missing`` tells a topic that does not exist from one that may not be used; ``copies_missing`` says which
+    partitions have fewer copies than they should, which hinders nobody while ``min.insync.replicas`` are left.
     """
 
     key: str
@@ -37,6 +38,7 @@ class TopicState:
     partitions: int
     problem: str | None
     missing: bool = False
+    copies_missing: str | None = None
 
 
 def topic_states(client: KafkaAdminClient, settings: Settings) -> list[TopicState]:
@@ -72,7 +74,16 @@ def _state(key: str, right: Right, found: dict[str, Any] | None) -> TopicState:
     # Brokers before 2.3, and those that are not Apache Kafka, do not say what is allowed.
     if allowed and right.operation.upper() not in allowed:
         return TopicState(key, name, partitions, right.missing)
-    return TopicState(key, name, partitions, None)
+    return TopicState(key, name, partitions, None, copies_missing=_copies_missing(name, found))
+
+
+def _copies_missing(name: str, found: dict[str, Any]) -> str | None:
+    short = [
+        f"{partition['partition_index']} ({len(partition['isr_nodes'])} of {len(partition['replica_nodes'])})"
+        for partition in found["partitions"]
+        if len(partition["isr_nodes"]) < len(partition["replica_nodes"])
+    ]
+    return f"topic {name} lacks copies in sync of partition {', '.join(short)}" if short else None
 
 
 def create_topics(client: KafkaAdminClient, settings: Settings, missing: list[TopicState]) -> None:

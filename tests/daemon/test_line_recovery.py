@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from kafka import errors as kafka_errors
 
-from daemon.delivery import CommitPostponed, DeliveryAborted
-from daemon.errors import BrokerError, FencedError
+from daemon.delivery import CommitPostponed, DeliveryAborted, RecordTooLarge
+from daemon.errors import BrokerError, BrokerUnreachableError, FencedError
 from daemon.frames import Frame
 from daemon.recovery import LONGEST_S, Backoff
 from tests.support.line_doubles import (
@@ -22,6 +22,7 @@ from tests.support.line_doubles import (
     Source,
     line_among,
 )
+from tests.support.running_service import wait_until
 
 
 class FailingSource(Source):
@@ -50,10 +51,10 @@ class FailingDelivery(Recorder):
         if self.failing_openings:
             raise self.failing_openings.pop(0)
 
-    def commit(self, offsets: Any) -> None:
+    def commit(self, offsets: Any, mark: str = "") -> None:
         if self.failing_commits:
             raise self.failing_commits.pop(0)
-        super().commit(offsets)
+        super().commit(offsets, mark)
 
 
 class Repeating(Source):
@@ -105,6 +106,92 @@ def test_a_commit_that_is_aborted_returns_its_frames() -> None:
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize("taken", [True, False], ids=["taken", "not taken"])
+def test_a_commit_whose_answer_was_lost_counts_if_the_committed_offsets_bear_its_mark(taken: bool) -> None:
+    class Answerless(Recorder):
+        """The answer to its first commit is lost."""
+
+        def commit(self, offsets: Any, mark: str = "") -> None:
+            super().commit(offsets, mark)
+            if len(self.commits) == 1:
+                marks.add(mark if taken else "of another commit")
+                raise DeliveryAborted("no answer")
+
+    marks: set[str] = set()
+    source, delivery = Source(1), Answerless()
+    source.marks_of = lambda _: marks  # type: ignore[method-assign]
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.2)
+    assert (line.account.taken, line.account.defective, line.account.returned) == (1, int(taken), int(not taken))
+    assert (line.commits, line.in_flight) == (int(taken), 0)
+    assert source.starts_over == 1
+
+
+@pytest.mark.timeout(30)
+def test_records_that_the_broker_refuses_for_their_size_are_sent_smaller_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Endless(Source):
+        """Hands over its frames again after each start over."""
+
+        def start_over(self) -> None:
+            super().start_over()
+            self._left = Source(1)._left
+
+    source, delivery = Source(1), FailingDelivery(commits=[RecordTooLarge("10")])
+    with line_among(source, delivery, going()) as line:
+        line.run(until_idle_s=0.2)
+        assert (line.account.returned, source.starts_over) == (1, 1)
+    monkeypatch.setattr("daemon.recovery.FIRST_S", 0.0)
+    endless = FailingDelivery(commits=[RecordTooLarge("10")] * 100)
+    with line_among(Endless(1), endless, going()) as line, pytest.raises(BrokerError, match=r"max\.message\.bytes"):
+        line.run()
+    assert 90 < len(endless.failing_commits) < 98
+
+
+@pytest.mark.timeout(30)
+def test_a_refusal_ends_the_line_once_it_has_stood_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daemon.line.REFUSED_S", 0.5)
+    asked: list[float] = []
+
+    def refuse() -> None:
+        asked.append(time.monotonic())
+        raise BrokerError("topic e does not exist")
+
+    source = FailingSource(1, [kafka_errors.KafkaTimeoutError("no metadata")] * 100)
+    with (
+        line_among(source, Recorder(), going(), check_broker=refuse) as line,
+        pytest.raises(BrokerError, match="topic e"),
+    ):
+        line.run()
+    assert len(asked) == 2
+
+
+@pytest.mark.timeout(30)
+def test_trouble_that_the_source_sees_is_told_with_its_cause_and_forgotten_when_it_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("daemon.line.LOOK_S", 0.0)
+    source = Source(0)
+    trouble: list[str | None] = ["broker a:1 is not connected"]
+    source.trouble = lambda: trouble[0]  # type: ignore[method-assign]
+
+    def unreachable() -> None:
+        raise BrokerUnreachableError("a:1 refuses connections")
+
+    with line_among(source, Recorder(), going(), check_broker=unreachable) as line:
+        thread = threading.Thread(target=line.run, name="line")
+        thread.start()
+        try:
+            wait_until(lambda: line.readiness() == (False, "a:1 refuses connections"), "it tells of the trouble")
+            trouble[0] = None
+            wait_until(lambda: line.readiness() == (True, "taking frames"), "the trouble is over")
+        finally:
+            line.stop()
+            thread.join(PATIENCE_S)
+
+
+@pytest.mark.timeout(30)
 def test_a_commit_that_is_postponed_is_made_a_little_later() -> None:
     source, delivery = Source(1), FailingDelivery(commits=[CommitPostponed("rebalance")])
     with line_among(source, delivery, going()) as line:
@@ -119,11 +206,11 @@ def test_commits_that_are_postponed_for_longer_than_a_session_end_with_joining_a
     class Postponing(FailingDelivery):
         """Takes a commit only once the group was joined anew."""
 
-        def commit(self, offsets: Any) -> None:
+        def commit(self, offsets: Any, mark: str = "") -> None:
             if not source.rejoins:
                 asked_at.append(time.monotonic())
                 raise CommitPostponed("rebalance")
-            super().commit(offsets)
+            super().commit(offsets, mark)
 
     monkeypatch.setattr("daemon.line.REJOIN_S", 0.2)
     asked_at: list[float] = []
@@ -149,9 +236,9 @@ def test_the_group_hears_of_a_line_that_waits_before_it_starts_over_and_nothing_
         def send(self, *values: Any) -> None:
             calls.append("send")
 
-        def commit(self, offsets: Any) -> None:
+        def commit(self, offsets: Any, mark: str = "") -> None:
             calls.append("commit")
-            super().commit(offsets)
+            super().commit(offsets, mark)
 
         def abort(self) -> None:
             calls.append("abort")

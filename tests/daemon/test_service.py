@@ -19,7 +19,7 @@ from daemon.accounting import Account
 from daemon.service import run_service
 from engines import rle
 from tests.support.tiny_cascade import GREY, frame_with, mask_of, write_tiny_cascade
-from tests.support.topics import Lane
+from tests.support.topics import Lane, NotUtf8
 
 pytestmark = pytest.mark.kafka
 
@@ -113,6 +113,7 @@ def test_bad_frames_between_good_ones_are_dead_with_their_reason_and_legitimate_
         ("checksum", png(CLEAN), {"crc32c": f"{crc32c(b'something else'):08x}"}),
         ("wrong-size", png(np.zeros((1, 1), np.uint8)), {}),
         ("bad-header", CLEAN.tobytes(), {"content-type": "application/x-gray8"}),
+        ("unreadable", png(DEFECTIVE), {NotUtf8(): "1", "coil-id": "C1"}),
         ("defective", png(DEFECTIVE.astype(np.uint16) << 8), {}),
         ("defective", png(cv2.cvtColor(DEFECTIVE, cv2.COLOR_GRAY2BGR)), {}),
         ("defective", turned_jpeg(DEFECTIVE), {}),
@@ -143,6 +144,8 @@ def test_bad_frames_between_good_ones_are_dead_with_their_reason_and_legitimate_
             letter = by_source[f"{lane.frames}-0-{offset}"]
             assert dict(letter.headers)["millwatch-reason"].decode() == outcome
             assert letter.value == value
+            if outcome == "unreadable":
+                assert dict(letter.headers)["coil-id"] == b"C1"
     events = [json.loads(record.value) for record in lane.committed(lane.events, lambda seen: len(seen) >= 4)]
     assert [(event["width"], event["height"]) for event in events] == [(160, 64)] * 4
     assert {defect["class"] for event in events for defect in event["defects"]} == {3}

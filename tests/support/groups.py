@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.base import MemberState
+from kafka.errors import NoOffsetForPartitionError
 
 from tests.support.topics import PATIENCE_S, Lane
+
+
+def poll(consumer: KafkaConsumer, timeout_ms: float) -> dict[TopicPartition, list[Any]]:
+    """As the consumer's own. Of a partition without an offset it reads from the beginning, as the service's source has
+    it do."""
+    try:
+        polled: dict[TopicPartition, list[Any]] = consumer.poll(timeout_ms)
+    except NoOffsetForPartitionError as error:
+        consumer.seek_to_beginning(*error.args[0])
+        return {}
+    return polled
 
 
 def share(*consumers: KafkaConsumer) -> None:
@@ -16,7 +29,7 @@ def share(*consumers: KafkaConsumer) -> None:
     while not all(consumer.assignment() and _rests(consumer) for consumer in consumers):
         assert time.monotonic() < deadline, [consumer.assignment() for consumer in consumers]
         for consumer in consumers:
-            consumer.poll(timeout_ms=50)
+            poll(consumer, 50)
 
 
 def until_rebalancing(*consumers: KafkaConsumer) -> None:
@@ -25,7 +38,7 @@ def until_rebalancing(*consumers: KafkaConsumer) -> None:
     while not all(consumer.group_metadata().state is MemberState.REBALANCING for consumer in consumers):
         assert time.monotonic() < deadline, [consumer.group_metadata() for consumer in consumers]
         for consumer in consumers:
-            consumer.poll(timeout_ms=50)
+            poll(consumer, 50)
 
 
 def grow(lane: Lane, partitions: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,7 @@ class Source:
     after_loss: Callable[[], None]
 
     rebalances = 1
+    gone = 0
 
     def __init__(self, frames: int) -> None:
         self._left = [
@@ -89,6 +90,15 @@ class Source:
 
     def ask_for_ends(self) -> None: ...
 
+    def take_starts(self) -> dict[TopicPartition, int]:
+        return {}
+
+    def marks_of(self, partitions: Iterable[TopicPartition]) -> set[str]:
+        return set()
+
+    def trouble(self) -> str | None:
+        return None
+
     def lag(self) -> dict[int, int]:
         return {}
 
@@ -111,7 +121,7 @@ class Recorder(Delivery):
     def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
         self.sent.set()
 
-    def commit(self, offsets: Offsets) -> None:
+    def commit(self, offsets: Offsets, mark: str = "") -> None:
         self.commits.append(offsets[TopicPartition("f", 0)])
         self.committed.set()
 
@@ -121,7 +131,13 @@ class Recorder(Delivery):
 
 
 @contextmanager
-def line_among(source: Any, delivery: Delivery, inspector: Inspector, capacity: int = CAPACITY) -> Iterator[Line]:
+def line_among(
+    source: Any,
+    delivery: Delivery,
+    inspector: Inspector,
+    capacity: int = CAPACITY,
+    check_broker: Callable[[], None] = lambda: None,
+) -> Iterator[Line]:
     """A line over these three, its pipeline open; ``source`` is told what to call when partitions move or are lost."""
 
     def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> Any:
@@ -150,7 +166,15 @@ def line_among(source: Any, delivery: Delivery, inspector: Inspector, capacity: 
     with pipeline:
         metrics = Metrics()
         outbox = Outbox(delivery, lambda *_: (b"event", []), policy, metrics)
-        yield Line(source_of, pipeline, outbox, metrics, instance="i", session_s=SESSION_S)
+        yield Line(
+            source_of,
+            pipeline,
+            outbox,
+            metrics,
+            instance="i",
+            session_s=SESSION_S,
+            check_broker=check_broker,
+        )
 
 
 @contextmanager

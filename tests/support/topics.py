@@ -17,6 +17,13 @@ from daemon.settings import Settings, load_settings
 PATIENCE_S = 30.0
 
 
+class NotUtf8(str):
+    """A header's name that is sent as bytes that are not UTF-8."""
+
+    def encode(self, *_: Any, **__: Any) -> bytes:
+        return b"caf\xe9"
+
+
 @dataclass(frozen=True)
 class Lane:
     """Three topics and a group that no other test uses."""
@@ -118,7 +125,8 @@ def new_lane(bootstrap: str, partitions: int = 4) -> Lane:
                     lane.frames: {"num_partitions": partitions, "replication_factor": 1},
                     lane.events: {"num_partitions": 2, "replication_factor": 1},
                     lane.dead: {"num_partitions": 1, "replication_factor": 1},
-                }
+                },
+                wait_for_metadata=True,
             )
             break
         except (CoordinatorLoadInProgressError, CoordinatorNotAvailableError):

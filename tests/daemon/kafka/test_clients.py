@@ -4,6 +4,7 @@ import importlib.util
 import ssl
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ class Made:
 
     def __init__(self, **values: Any) -> None:
         self.values = values
+        self._fetcher = SimpleNamespace()
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_the_groups_consumer_is_what_exactly_once_needs() -> None:
     assert values["isolation_level"] == "read_committed"
     assert values["enable_auto_commit"] is False
     assert values["group_instance_id"] == "line-3"
-    assert values["auto_offset_reset"] == "latest"
+    assert values["auto_offset_reset"] == "none"
     assert values["allow_auto_create_topics"] is False
 
 

@@ -13,7 +13,7 @@ from kafka.errors import FencedInstanceIdError
 from daemon.apache_kafka import ApacheKafka
 from daemon.kafka import clients
 from daemon.kafka.member import GroupMember
-from tests.support.groups import grow, share, until_rebalancing
+from tests.support.groups import grow, poll, share, until_rebalancing
 from tests.support.topics import PATIENCE_S, Lane, new_lane
 
 pytestmark = pytest.mark.kafka
@@ -50,7 +50,7 @@ def put_out(lane: Lane, member: GroupMember) -> None:
 def poll_for(member: GroupMember, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        member.poll(100)
+        poll(member, 100)
 
 
 def test_a_member_whose_name_was_taken_is_told_so_although_it_has_nothing_to_do(group: Group) -> None:
@@ -69,7 +69,7 @@ def test_a_member_that_polls_briefly_learns_what_it_was_given(group: Group) -> N
     deadline = time.monotonic() + PATIENCE_S
     while not member.assignment():
         assert time.monotonic() < deadline
-        member.poll(0)
+        poll(member, 0)
         time.sleep(0.1)
 
 
@@ -83,7 +83,7 @@ def test_partitions_that_are_added_are_shared_out(group: Group, monkeypatch: pyt
     while sorted(len(member.assignment()) for member in members) != [4, 4]:
         assert time.monotonic() < deadline
         for member in members:
-            member.poll(50)
+            poll(member, 50)
     share(*members)
 
 
@@ -98,8 +98,8 @@ def test_what_is_kept_is_read_while_a_rebalance_waits_for_another_member(group: 
     deadline = time.monotonic() + PATIENCE_S
     while read != kept:
         assert time.monotonic() < deadline
-        read |= set(reading.poll(100))
-        joining.poll(0)
+        read |= set(poll(reading, 100))
+        poll(joining, 0)
     until_rebalancing(reading, joining)
     share(reading, silent, joining)
 
@@ -114,13 +114,13 @@ def test_a_member_that_was_put_out_holds_nothing_that_another_holds_and_no_parti
         deadline = time.monotonic() + PATIENCE_S
         while len(second.assignment()) < 4:
             assert time.monotonic() < deadline
-            second.poll(50)
-        first.poll(0)
+            poll(second, 50)
+        poll(first, 0)
         while not (first.assignment() and len(first.assignment() | second.assignment()) == 4):
             assert time.monotonic() < deadline
             assert not first.assignment() & second.assignment() or first.assignment() == before
-            first.poll(50)
-            second.poll(50)
+            poll(first, 50)
+            poll(second, 50)
         share(first, second)
         assert not first.assignment() & second.assignment()
         before = first.assignment()
