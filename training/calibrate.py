@@ -1,8 +1,8 @@
 """Thresholds and least areas for a trained cascade, chosen on validation frames alone.
 
 The gate is set for recall: what it lets pass as clean nobody looks at again. For each class, the classifier's
-threshold, the pixel threshold and the least area are chosen together for the best F1 of regions: the harmonic mean of
-the share of true regions found and the share of found regions that are real.
+threshold, the pixel threshold and the least area are chosen together for the best F2 of regions: a defect that is missed
+leaves the mill, one that is invented costs a look, so the share found counts twice as much as the share that is real.
 """
 
 from __future__ import annotations
@@ -77,5 +77,5 @@ def class_settings(
             for class_threshold in CLASS_THRESHOLDS:
                 passes = passed[number] and scores[number] >= class_threshold
                 sums[class_threshold, mask_threshold, least_area] += shown if passes else nothing
-    best = max(candidates, key=lambda candidate: sums[candidate].f1)
+    best = max(candidates, key=lambda candidate: sums[candidate].f2)
     return ClassSettings(*best), sums[best]

@@ -30,10 +30,11 @@ def test_regions_that_meet_at_a_corner_are_one() -> None:
     assert tally(mask(), mask((0, 0, 4, 4), (4, 4, 4, 4))) == Tally(true=1, found=0, drawn=0, invented=0)
 
 
-def test_f1_weighs_missed_against_invented() -> None:
-    assert Tally(true=10, found=10, drawn=10, invented=0).f1 == 1
-    assert Tally(true=10, found=5, drawn=10, invented=5).f1 == pytest.approx(0.5)
-    assert Tally(true=10, found=0, drawn=3, invented=3).f1 == 0
+def test_f2_weighs_missed_against_invented_and_a_miss_twice() -> None:
+    assert Tally(true=10, found=10, drawn=10, invented=0).f2 == 1
+    assert Tally(true=10, found=5, drawn=10, invented=5).f2 == pytest.approx(0.5)
+    assert Tally(true=10, found=5, drawn=5, invented=0).f2 < Tally(true=10, found=10, drawn=20, invented=10).f2
+    assert Tally(true=10, found=0, drawn=3, invented=3).f2 == 0
     assert Tally(true=2, found=1, drawn=1, invented=0) + Tally(1, 0, 2, 2) == Tally(3, 1, 3, 2)
 
 
