@@ -34,6 +34,7 @@ LIMITS = """## Limits
 
 def _head(definition: CascadeDefinition, result: dict[str, Any]) -> str:
     made = definition.provenance
+    note = f"\n| note | {made['note']} |" if "note" in made else ""
     return f"""# Model card: cascade "{definition.name}", version {definition.version}
 
 Finds defects on flat steel: a gate that tells defective strips from clean ones, a classifier of four classes, and one
@@ -44,7 +45,7 @@ segmenter a class. The classes follow those of the Severstal steel data set.
 | made by | {made.get("made_by", "unknown")}, {made.get("date", "date unknown")} |
 | command | `{made.get("command", "unknown")}` |
 | data | {made.get("data", "unknown")} |
-| licence | {made.get("licence", "unknown")} |
+| licence | {made.get("licence", "unknown")} |{note}
 | models' hash | `{definition.hash()}` |
 
 The figures below come from `MILLWATCH_DATA=<folder> python -m training.evaluate --cascade cascades/{definition.name}`,
