@@ -25,7 +25,7 @@ GATE_RECALL = 0.992
 # What is tried; where results are equal, the one that comes first is taken. Of least areas that is the largest: what it
 # drops on no validation frame is sooner invented than true on another.
 CLASS_THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.15, 0.1, 0.05)
-MASK_THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.1)
+MASK_THRESHOLDS = (0.5, 0.4, 0.6, 0.3, 0.7)
 LEAST_AREAS = (1000, 700, 450, 300, 200, 150, 100)
 
 
