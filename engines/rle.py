@@ -82,7 +82,11 @@ def runs_from_text(text: str) -> Runs:
 
 def encode(mask: Mask) -> str:
     """Kaggle's text of a mask, uint8 or bool ``[height, width]``; any non-zero pixel is set."""
-    return runs_to_text(runs_of(np.ascontiguousarray(mask.T)))
+    if mask.T.flags.c_contiguous or not mask.size:
+        return runs_to_text(runs_of(mask.T))
+    # In blocks that fit the cache: numpy's own transposition takes nine times as long.
+    transposed = cv2.transpose(np.ascontiguousarray(mask).view(np.uint8))
+    return runs_to_text(runs_of(np.asarray(transposed, np.uint8)))
 
 
 def decode(text: str, height: int, width: int) -> Mask:
