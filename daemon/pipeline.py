@@ -229,9 +229,10 @@ class Pipeline:
 
     def _decode_frames(self) -> None:
         while (ticket := self._encoded.get()) is not None and not self._closing:
-            self._wait_for_room(ticket)
             started = time.perf_counter()
             try:
+                self._wait_for_room(ticket)
+                started = time.perf_counter()
                 ticket.image = self._decode(ticket.frame)
             except FrameRejectedError as rejected:
                 self._finish([(ticket, Rejection(rejected.reason, rejected.detail))])

@@ -107,6 +107,17 @@ def test_a_frame_that_breaks_the_decoder_does_not_end_the_line() -> None:
     assert done[2].outcome == CLEAN
 
 
+def test_a_frame_that_breaks_its_measuring_does_not_end_the_line() -> None:
+    def measure(frame: Frame) -> int:
+        return 32 // (1 - frame.meta.offset)
+
+    values = {"decode_threads": 2, "max_frames": 4, "max_wait_s": 0.005, "capacity": 64, "max_bytes": 10_000}
+    with Pipeline(Inspector(), decode, measure, **values) as pipeline:  # type: ignore[arg-type]
+        done = run(pipeline, [frame(0), frame(1), frame(2)])
+        assert pipeline.bytes_held == 0
+    assert [isinstance(each.outcome, Rejection) for each in done] == [False, True, False]
+
+
 def test_the_oldest_frame_is_the_one_that_was_appended_first() -> None:
     inspector = Inspector()
     go = threading.Event()
