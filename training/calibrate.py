@@ -1,8 +1,9 @@
 """Thresholds and least areas for a trained cascade, chosen on validation frames alone.
 
 The gate is set for recall: what it lets pass as clean nobody looks at again. For each class, the classifier's
-threshold, the pixel threshold and the least area are chosen together for the best F2 of regions: a defect that is missed
-leaves the mill, one that is invented costs a look, so the share found counts twice as much as the share that is real.
+threshold, the pixel threshold and the least area are chosen together for the best F2 of regions: a defect that is
+missed leaves the mill, one that is invented costs a look, so the share found counts twice as much as the share that is
+real.
 """
 
 from __future__ import annotations

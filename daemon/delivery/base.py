@@ -50,7 +50,7 @@ def dispose(producer: KafkaProducer) -> None:
 
 
 def countdown(seconds: float) -> Callable[[], float]:
-    """A function that tells how many of these seconds are left, from now on and not below 0: several waits share them."""
+    """A function that tells how many of these seconds are left, never below 0: several waits share them."""
     deadline = time.monotonic() + seconds
     return lambda: max(0.0, deadline - time.monotonic())
 
