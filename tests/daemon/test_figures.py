@@ -19,6 +19,7 @@ def test_the_sum_is_exact_even_if_the_line_moves_on_meanwhile() -> None:
         commits=1,
         aborts=0,
         rebalances=1,
+        gone=0,
         lag={},
         ages=lambda: FrameAges(unread=3.5),
         bytes_held=7,
