@@ -17,11 +17,12 @@ from kafka import errors as kafka_errors
 
 from daemon.accounting import Account
 from daemon.delivery import CommitPostponed, DeliveryAborted, failure
-from daemon.errors import BrokerError, BrokerUnreachableError, UncommittedError
+from daemon.errors import UncommittedError
 from daemon.frames import Frame
 from daemon.metrics import Metrics
 from daemon.outbox import Outbox
 from daemon.pipeline import Finished, Pipeline
+from daemon.readiness import CheckBroker, Readiness
 from daemon.recovery import Backoff
 from daemon.source import FrameSource
 
@@ -48,18 +49,6 @@ RETRY_S = 1.0
 
 LOOK_S = 1.0
 """How often the lag, and whether the broker answers, is looked at."""
-
-SLOW_COMMIT_S = 5.0
-"""How long a commit may take before it is worth a word to whoever asks."""
-
-ASK_WHY_S = 10.0
-"""How often a broker that gives trouble is asked why, which takes connections of its own."""
-
-STANDING_S = 60.0
-"""How long ago a refusal may have been told to be the same that is told now: longer than the line waits at the most."""
-
-REFUSED_S = 5.0
-"""How long a refusal must stand before it ends the line: while brokers start they may not know their topics yet."""
 
 POSTPONE_S = 0.05
 """Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
@@ -107,12 +96,11 @@ class Line:
         *,
         instance: str,
         session_s: float,
-        check_broker: Callable[[], None] = lambda: None,
+        check_broker: CheckBroker = lambda: None,
     ) -> None:
         """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
         is this one's name, for the message that says another one has taken it, and ``session_s`` how long, in seconds,
-        the group waits for a member that is silent. ``check_broker`` finds out why the broker gives trouble: it raises
-        BrokerUnreachableError where waiting may help, BrokerError where it does not."""
+        the group waits for a member that is silent. ``check_broker`` finds out why the broker gives trouble."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
@@ -128,22 +116,15 @@ class Line:
         self.span = Span()
         self._began: tuple[float, float] | None = None
         self._looked_at = 0.0
-        self._check_broker = check_broker
-        self._checked_at = 0.0
-        self._refused_at: float | None = None
-        self._why: str | None = None
-        self._trouble: str | None = None
-        self._committing_since: float | None = None
+        self._readiness = Readiness(check_broker)
         self._stop = threading.Event()
         self._not_before = 0.0
         self._postponed_at: float | None = None
         self._more_at_hand = False
         self._backlog = False
-        self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
         self._failure: Exception | None = None
-        self._waiting_for: str | None = "the line has not started"
 
     # ------------------------------------------------------------------ seen from other threads
 
@@ -191,17 +172,7 @@ class Line:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether frames are being taken or would be, and why not."""
-        if self._waiting_for is not None:
-            return False, self._waiting_for
-        now = time.monotonic()
-        since = self._committing_since
-        if since is not None and now - since > SLOW_COMMIT_S:
-            return False, f"the broker has not taken a commit for {now - since:.0f} s"
-        if self._trouble is not None:
-            return False, self._trouble
-        if (silent := now - self._last_poll_at) > 10 * MEMBERSHIP_S:
-            return False, f"the consumer was last polled {silent:.0f} s ago"
-        return True, "taking frames"
+        return self._readiness.told()
 
     # ------------------------------------------------------------------ the loop
 
@@ -214,7 +185,6 @@ class Line:
             self._reopen(self._source.open)
             while not self._stop.is_set() and not self._idle(until_idle_s):
                 self._guarded(self._step)
-            self._waiting_for = "the line is draining"
             while self.in_flight:
                 self._guarded(self._drain)
         finally:
@@ -232,19 +202,20 @@ class Line:
             polled = self._source.poll(self._until_due(longest_s), self._take_at_once)
             self._more_at_hand = len(polled) == self._take_at_once
             self._take(polled)
-        elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
+        elif time.monotonic() - self._readiness.polled_at > MEMBERSHIP_S:
             self._take(self._source.keep_membership())
         self._commit_if_due()
-        if self._last_poll_at - self._looked_at > LOOK_S:
-            self._looked_at = self._last_poll_at
+        if self._readiness.polled_at - self._looked_at > LOOK_S:
+            self._looked_at = self._readiness.polled_at
             if self._behind:
                 self._source.ask_for_ends()
             self.lag = self._source.lag()
             self._unread_since_ms = self._source.unread_since_ms()
-            self._look_for_trouble()
+            self._readiness.look(self._source.trouble())
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
+        self._readiness.waits("the line is draining")
         self._deliver(self._pipeline.take(POSTPONE_S))
         self._take(self._source.keep_membership())
         if not self._pipeline.in_flight and time.monotonic() >= self._not_before:
@@ -259,10 +230,10 @@ class Line:
         return time.monotonic() - self._last_frame_at > until_idle_s
 
     def _take(self, polled: list[tuple[Frame, int]]) -> None:
-        self._last_poll_at = time.monotonic()
+        self._readiness.polled()
         self._outbox.begin(self._source.take_starts())
         if polled:
-            self._last_frame_at = self._last_poll_at
+            self._last_frame_at = self._readiness.polled_at
             if self._began is None:
                 self._began = time.perf_counter(), time.process_time()
             # Counted before they are put: a frame that is in flight and not taken would be one too many.
@@ -299,18 +270,16 @@ class Line:
 
     def _commit(self) -> None:
         self._raise_what_is_due()
-        self._committing_since = time.monotonic()
         try:
-            committed = self._outbox.commit()
+            with self._readiness.committing():
+                committed = self._outbox.commit()
         except CommitPostponed as postponed:
             self._wait_for_rebalance(postponed)
             return
-        finally:
-            self._committing_since = None
         if not committed:
             return
         self._backoff.succeeded()
-        self._refused_at = None
+        self._readiness.committed()
         if self._began is not None:
             self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
         self._settled()
@@ -358,9 +327,10 @@ class Line:
         self._settled()
         wait_s = self._backoff.failed()
         log.warning("starting over from the committed offsets", reason=reason, wait_s=wait_s)
-        self._waiting_for = f"starting over: {reason}"
         if wait_s:
-            self._waiting_for = self._ask_why() or self._waiting_for
+            self._readiness.waits_for_broker(f"starting over: {reason}")
+        else:
+            self._readiness.waits(f"starting over: {reason}")
         # While it is due nothing is delivered: partitions that move meanwhile have nothing to finish.
         self._abort_due = reason
         self._wait(wait_s)
@@ -394,8 +364,8 @@ class Line:
                 meaning = failure(error, self._instance)
                 if not isinstance(meaning, DeliveryAborted):
                     raise meaning from error
-                self._waiting_for = self._ask_why() or f"the broker does not answer ({type(error).__name__})"
-                log.warning("waiting for the broker", error=str(meaning), reason=self._waiting_for)
+                reason = self._readiness.waits_for_broker(f"the broker does not answer ({type(error).__name__})")
+                log.warning("waiting for the broker", error=str(meaning), reason=reason)
                 if self._wait(RETRY_S):
                     if self.in_flight:
                         raise UncommittedError(
@@ -403,43 +373,10 @@ class Line:
                         ) from error
                     return
             else:
-                self._waiting_for = None
+                self._readiness.goes_on()
                 # Nobody looked for frames meanwhile: the line was not idle.
                 self._last_frame_at = time.monotonic()
                 return
-
-    # ------------------------------------------------------------------ trouble
-
-    def _look_for_trouble(self) -> None:
-        trouble = self._source.trouble()
-        if trouble is None:
-            if self._trouble is not None:
-                log.info("the trouble with the broker is over", trouble=self._trouble)
-            self._trouble = None
-            return
-        if self._trouble is None:
-            log.warning("trouble with the broker", trouble=trouble)
-        self._trouble = trouble
-        self._trouble = self._ask_why() or trouble
-
-    def _ask_why(self) -> str | None:
-        """Why the broker gives trouble, where it tells. Raises BrokerError for what waiting does not mend."""
-        now = time.monotonic()
-        if now - self._checked_at < ASK_WHY_S and self._refused_at is None:
-            return self._why
-        standing = now - self._checked_at < STANDING_S
-        self._why, refused_at, self._refused_at = None, self._refused_at if standing else None, None
-        try:
-            self._check_broker()
-        except BrokerUnreachableError as unreachable:
-            self._why = str(unreachable)
-        except BrokerError as refusal:
-            self._why, self._refused_at = str(refusal), now if refused_at is None else refused_at
-            if now - self._refused_at > REFUSED_S:
-                raise
-        finally:
-            self._checked_at = time.monotonic()
-        return self._why
 
     # ------------------------------------------------------------------ called by the source inside its poll
 
