@@ -89,7 +89,7 @@ class Line:
 
     def __init__(
         self,
-        source_of: Callable[[Callable[[], None], Callable[[], None]], FrameSource],
+        source_of: Callable[[Callable[[], None], Callable[[str], None]], FrameSource],
         pipeline: Pipeline,
         outbox: Outbox,
         metrics: Metrics,
@@ -98,9 +98,10 @@ class Line:
         session_s: float,
         check_broker: CheckBroker = lambda: None,
     ) -> None:
-        """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
-        is this one's name, for the message that says another one has taken it, and ``session_s`` how long, in seconds,
-        the group waits for a member that is silent. ``check_broker`` finds out why the broker gives trouble."""
+        """``source_of`` makes the source from what to do before partitions move and, with the reason, after what was
+        read has ceased to count; ``instance`` is this one's name, for the message that says another one has taken it,
+        and ``session_s`` how long, in seconds, the group waits for a member that is silent. ``check_broker`` finds out
+        why the broker gives trouble."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
@@ -397,5 +398,5 @@ class Line:
         except Exception as error:  # noqa: BLE001 - the loop raises it: the client would wrap it beyond recognition
             self._failure = error
 
-    def _after_loss(self) -> None:
-        self._abort_due = "the group gave this instance's partitions away"
+    def _after_loss(self, reason: str) -> None:
+        self._abort_due = reason

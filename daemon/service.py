@@ -181,7 +181,7 @@ def _line(
 ) -> Line:
     kafka = settings.kafka
 
-    def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
+    def source_of(before_move: Callable[[], None], after_loss: Callable[[str], None]) -> FrameSource:
         return FrameSource(
             consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss, start=kafka.start
         )

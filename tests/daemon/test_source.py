@@ -119,7 +119,7 @@ class Calls:
         if self.failure is not None:
             raise self.failure
 
-    def after_loss(self) -> None:
+    def after_loss(self, reason: str) -> None:
         self.losses += 1
 
 
