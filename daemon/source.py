@@ -23,8 +23,8 @@ CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
 
-
 LOSS = "the group gave this instance's partitions away"
+"""Why what was read of lost partitions does not count any more."""
 
 
 class FrameSource:
@@ -53,7 +53,6 @@ class FrameSource:
         self._watch = BrokerWatch(consumer, topic)
         self._positions = Positions(consumer, topic, start)
         self._backlog = Backlog(consumer)
-        self._took_part_as = ""
         self._epochs: dict[TopicPartition, int] = {}
         self._doubtful: set[TopicPartition] = set()
         self._next_epoch = count(1)
@@ -89,7 +88,7 @@ class FrameSource:
         frames = [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
-        self._look_for_a_silent_loss()
+        self._look_at_membership()
         return frames
 
     def _read(self, timeout_s: float, max_frames: int) -> dict[TopicPartition, list[Any]]:
@@ -155,21 +154,7 @@ class FrameSource:
 
     def trouble(self) -> str | None:
         """What has kept frames from coming for a few seconds; None where nothing does. Asks nobody."""
-        self._watch_for_growth()
         return self._watch.trouble(self.partitions)
-
-    def _watch_for_growth(self) -> None:
-        """See to it that somebody in the group notices partitions that are added to the topic.
-
-        That is its leader, which the client knows itself to be once it has assigned partitions. To a static member that
-        comes back the broker gives what it had, to the leader, too, which it cannot tell that it is one (KIP-814, which
-        the client lacks): then nobody looks. Joining once more makes the leader assign anew, at which nothing moves,
-        and means nothing for all others.
-        """
-        member = self._consumer.group_metadata()
-        if member.state is MemberState.STABLE and member.member_id != self._took_part_as:
-            self._took_part_as = member.member_id
-            self._consumer.join_again_unless_leading()
 
     def start_over(self) -> None:
         """Read again from the committed offsets; every frame that was read before no longer counts.
@@ -217,23 +202,32 @@ class FrameSource:
         if not self._closing:
             self._after_loss(LOSS)
 
-    def _look_for_a_silent_loss(self) -> None:
+    def _look_at_membership(self) -> None:
+        """Do what is due once the group has taken this instance in under a new member id."""
+        member = self._consumer.group_metadata()
+        if member.state is not MemberState.STABLE or member.member_id == self._member_id:
+            return
+        if self._member_id and self._epochs:
+            self._suffer_silent_loss()
+        self._member_id = member.member_id
+        # Somebody in the group has to notice partitions that are added to the topic. That is its leader, which the
+        # client knows itself to be once it has assigned partitions. A static member that comes back is given what it
+        # had, the leader, too, and cannot tell that it is one (KIP-814, which the client lacks): then nobody looks.
+        # Joining once more makes the leader assign anew, at which nothing moves.
+        self._consumer.join_again_unless_leading()
+
+    def _suffer_silent_loss(self) -> None:
         """Treat partitions as lost where the group has taken this instance in anew without a word.
 
         The client tells of a loss only before it asks to join. Where the group puts it out while it is joining, it
         joins once more under a new member id and may be given the same partitions again: to the client nothing has
         changed, though in between another instance may have owned and committed them.
         """
-        member = self._consumer.group_metadata()
-        if member.state is not MemberState.STABLE or member.member_id == self._member_id:
-            return
-        if self._member_id and self._epochs:
-            log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
-            for partition in self.partitions:
-                self._epochs[partition] = next(self._next_epoch)
-            self._doubtful.update(self.partitions)
-            self._after_loss(LOSS)
-        self._member_id = member.member_id
+        log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
+        for partition in self.partitions:
+            self._epochs[partition] = next(self._next_epoch)
+        self._doubtful.update(self.partitions)
+        self._after_loss(LOSS)
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
