@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 from kafka import errors as kafka_errors
@@ -18,12 +17,13 @@ from kafka import errors as kafka_errors
 from daemon.accounting import Account
 from daemon.delivery import CommitPostponed, DeliveryAborted, failure
 from daemon.errors import UncommittedError
+from daemon.figures import FrameAges, Span, Stopwatch, age_s
 from daemon.frames import Frame
 from daemon.metrics import Metrics
 from daemon.outbox import Outbox
 from daemon.pipeline import Finished, Pipeline
 from daemon.readiness import CheckBroker, Readiness
-from daemon.recovery import Backoff
+from daemon.recovery import POSTPONE_S, Backoff, Postponement
 from daemon.source import FrameSource
 
 log = structlog.get_logger(__name__)
@@ -50,38 +50,8 @@ RETRY_S = 1.0
 LOOK_S = 1.0
 """How often the lag, and whether the broker answers, is looked at."""
 
-POSTPONE_S = 0.05
-"""Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
-
-REJOIN_S = 5.0
-"""How long, beyond the session, a rebalance may postpone commits: it waits for a member that is dead until its session
-is over. A broker that lost track of a static member that was killed while it joined would postpone them for ever;
-joining anew ends that."""
-
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From the first frame taken to the last commit: wall time, and the processor time of the whole process."""
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAges:
-    """Seconds since frames were appended to the topic: ``in_flight`` of the oldest that was taken and is not committed;
-    ``unread`` of the one before the oldest that was not taken yet. None where there is none, or it has no time."""
-
-    in_flight: float | None = None
-    unread: float | None = None
-
-
-def _age_s(appended_ms: int | None) -> float | None:
-    # A record without a time has -1.
-    return None if appended_ms is None or appended_ms < 0 else max(0.0, time.time() - appended_ms / 1000)
 
 
 class Line:
@@ -107,20 +77,17 @@ class Line:
         self._outbox = outbox
         self._metrics = metrics
         self._instance = instance
-        self._rejoin_s = session_s + REJOIN_S
+        self._postponement = Postponement(session_s)
         # A pipeline that holds fewer takes fewer at once: waiting for more room than there is would never end.
         self._take_at_once = min(MAX_TAKE, pipeline.capacity)
         self._backoff = Backoff()
         self.aborts = 0
         self.lag: dict[int, int] = {}
         self._unread_since_ms: int | None = None
-        self.span = Span()
-        self._began: tuple[float, float] | None = None
+        self._stopwatch = Stopwatch()
         self._looked_at = 0.0
         self._readiness = Readiness(check_broker)
         self._stop = threading.Event()
-        self._not_before = 0.0
-        self._postponed_at: float | None = None
         self._more_at_hand = False
         self._backlog = False
         self._last_frame_at = time.monotonic()
@@ -150,11 +117,12 @@ class Line:
 
     def ages(self) -> FrameAges:
         """How long frames have been on the topic."""
-        oldest = self._pipeline.oldest
-        taken_ms = [oldest.timestamp_ms] if oldest is not None else []
-        if self._outbox.oldest_ms is not None:
-            taken_ms.append(self._outbox.oldest_ms)
-        return FrameAges(_age_s(min(taken_ms, default=None)), _age_s(self._unread_since_ms))
+        return FrameAges(age_s(self._pipeline.oldest_ms, self._outbox.oldest_ms), age_s(self._unread_since_ms))
+
+    @property
+    def span(self) -> Span:
+        """How long the line has worked."""
+        return self._stopwatch.span
 
     @property
     def bytes_held(self) -> int:
@@ -219,7 +187,7 @@ class Line:
         self._readiness.waits("the line is draining")
         self._deliver(self._pipeline.take(POSTPONE_S))
         self._take(self._source.keep_membership())
-        if not self._pipeline.in_flight and time.monotonic() >= self._not_before:
+        if not self._pipeline.in_flight and time.monotonic() >= self._postponement.not_before:
             self._commit()
 
     def _idle(self, until_idle_s: float | None) -> bool:
@@ -235,8 +203,7 @@ class Line:
         self._outbox.begin(self._source.take_starts())
         if polled:
             self._last_frame_at = self._readiness.polled_at
-            if self._began is None:
-                self._began = time.perf_counter(), time.process_time()
+            self._stopwatch.begin()
             # Counted before they are put: a frame that is in flight and not taken would be one too many.
             self.account.taken += len(polled)
             for frame, epoch in polled:
@@ -252,7 +219,7 @@ class Line:
         """Seconds until the next commit is due; infinite where nothing waits for one."""
         worked_off = self._backlog and not self._pipeline.in_flight and not self._more_at_hand
         due = self._outbox.due_at(behind=self._behind, worked_off=worked_off)
-        return max(0.0, max(due, self._not_before) - time.monotonic())
+        return max(0.0, max(due, self._postponement.not_before) - time.monotonic())
 
     @property
     def _behind(self) -> bool:
@@ -281,22 +248,17 @@ class Line:
             return
         self._backoff.succeeded()
         self._readiness.committed()
-        if self._began is not None:
-            self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
+        self._stopwatch.lap()
         self._settled()
 
     def _wait_for_rebalance(self, postponed: CommitPostponed) -> None:
         """Try again after a few polls; join the group anew where the rebalance does not come to an end."""
-        now = time.monotonic()
-        self._not_before = now + POSTPONE_S
-        if self._postponed_at is None:
-            self._postponed_at = now
-        elif now - self._postponed_at > self._rejoin_s:
+        if self._postponement.once_more():
             self._source.rejoin()
-            raise DeliveryAborted(f"the group did not take a commit for {self._rejoin_s:.0f} s: {postponed}")
+            raise DeliveryAborted(f"the group did not take a commit for longer than a session lasts: {postponed}")
 
     def _settled(self) -> None:
-        self._postponed_at = None
+        self._postponement.over()
         self._backlog &= self._pipeline.in_flight > 0
 
     # ------------------------------------------------------------------ starting over

@@ -5,8 +5,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 from daemon.accounting import Account
+from daemon.figures import FrameAges
 from daemon.frames import Frame, FrameMeta
-from daemon.line import FrameAges
 from daemon.service import _figures
 from tests.support.line_doubles import CLEAN, Inspector, Recorder, Source, line_among
 

@@ -212,7 +212,7 @@ def test_commits_that_are_postponed_for_longer_than_a_session_end_with_joining_a
                 raise CommitPostponed("rebalance")
             super().commit(offsets, mark)
 
-    monkeypatch.setattr("daemon.line.REJOIN_S", 0.2)
+    monkeypatch.setattr("daemon.recovery.REJOIN_S", 0.2)
     asked_at: list[float] = []
     source = Source(1)
     with line_among(source, Postponing(), going()) as line:
