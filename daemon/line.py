@@ -15,7 +15,7 @@ import structlog
 from kafka import errors as kafka_errors
 
 from daemon.accounting import Account
-from daemon.delivery import CommitPostponed, DeliveryAborted, failure
+from daemon.delivery import CommitPostponed, DeliveryAborted
 from daemon.errors import UncommittedError
 from daemon.figures import FrameAges, Span, Stopwatch, age_s
 from daemon.frames import Frame
@@ -23,7 +23,7 @@ from daemon.metrics import Metrics
 from daemon.outbox import Outbox
 from daemon.pipeline import Finished, Pipeline
 from daemon.readiness import CheckBroker, Readiness
-from daemon.recovery import POSTPONE_S, Backoff, Postponement
+from daemon.recovery import POSTPONE_S, Backoff, Postponement, Recovery
 from daemon.source import FrameSource
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,6 @@ MEMBERSHIP_S = 1.0
 
 MOVE_S = 1.0
 """How long partitions may be held back while the frames read from them are finished. Heartbeats rest meanwhile."""
-
-RETRY_S = 1.0
-"""Wait between attempts to start over while the broker does not answer."""
 
 LOOK_S = 1.0
 """How often the lag, and whether the broker answers, is looked at."""
@@ -76,7 +73,6 @@ class Line:
         self._pipeline = pipeline
         self._outbox = outbox
         self._metrics = metrics
-        self._instance = instance
         self._postponement = Postponement(session_s)
         # A pipeline that holds fewer takes fewer at once: waiting for more room than there is would never end.
         self._take_at_once = min(MAX_TAKE, pipeline.capacity)
@@ -88,6 +84,7 @@ class Line:
         self._looked_at = 0.0
         self._readiness = Readiness(check_broker)
         self._stop = threading.Event()
+        self._recovery = Recovery(self._source, outbox, self._readiness, self._stop, instance)
         self._more_at_hand = False
         self._backlog = False
         self._last_frame_at = time.monotonic()
@@ -278,10 +275,7 @@ class Line:
         except kafka_errors.KafkaError as error:
             if self._failure is not None:
                 raise self._failure from error
-            meaning = failure(error, self._instance)
-            if not isinstance(meaning, DeliveryAborted):
-                raise meaning from error
-            self._start_over(str(meaning))
+            self._start_over(str(self._recovery.aborted(error)))
 
     def _start_over(self, reason: str) -> None:
         """Give up what is not committed, and read again from the committed offsets."""
@@ -296,50 +290,19 @@ class Line:
             self._readiness.waits(f"starting over: {reason}")
         # While it is due nothing is delivered: partitions that move meanwhile have nothing to finish.
         self._abort_due = reason
-        self._wait(wait_s)
+        self._recovery.wait(wait_s)
         self._reopen(self._read_again)
 
     def _read_again(self) -> None:
         self._source.start_over()
         self._abort_due = None
 
-    def _wait(self, seconds: float) -> bool:
-        """Wait, or until a stop; returns whether that came. The group hears of this instance meanwhile, and can go on
-        with a rebalance. What is polled is not taken: starting over reads it again."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self._stop.wait(min(left, POLL_IDLE_S)):
-            try:
-                self._source.keep_membership()
-            except kafka_errors.KafkaError as error:
-                meaning = failure(error, self._instance)
-                if not isinstance(meaning, DeliveryAborted):
-                    raise meaning from error
-        return self._stop.is_set()
-
     def _reopen(self, then: Callable[[], None]) -> None:
-        """Get the delivery ready, then do the rest; waits for a broker that does not answer."""
-        while True:
-            try:
-                self._outbox.reopen()
-                then()
-                self._outbox.settle(self._source.marks_of)
-            except kafka_errors.KafkaError as error:
-                meaning = failure(error, self._instance)
-                if not isinstance(meaning, DeliveryAborted):
-                    raise meaning from error
-                reason = self._readiness.waits_for_broker(f"the broker does not answer ({type(error).__name__})")
-                log.warning("waiting for the broker", error=str(meaning), reason=reason)
-                if self._wait(RETRY_S):
-                    if self.in_flight:
-                        raise UncommittedError(
-                            "stopped while the broker did not answer, frames stay uncommitted"
-                        ) from error
-                    return
-            else:
-                self._readiness.goes_on()
-                # Nobody looked for frames meanwhile: the line was not idle.
-                self._last_frame_at = time.monotonic()
-                return
+        if self._recovery.reopen(then):
+            # Nobody looked for frames meanwhile: the line was not idle.
+            self._last_frame_at = time.monotonic()
+        elif self.in_flight:
+            raise UncommittedError("stopped while the broker did not answer, frames stay uncommitted")
 
     # ------------------------------------------------------------------ called by the source inside its poll
 
