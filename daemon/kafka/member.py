@@ -1,7 +1,7 @@
 """The consumer as a member of its group: what the client lacks for members that keep their names and their partitions.
 
 It reaches beneath the client (kafka-python 3.0), since nothing public tells of a name that was taken, nothing public
-reads while a rebalance lasts, and short polls miss a rebalance's end; this is the one file that does.
+reads while a rebalance lasts, and short polls miss a rebalance's end.
 """
 
 from __future__ import annotations
