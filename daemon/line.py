@@ -1,8 +1,8 @@
 """The line: reads frames, has them inspected, and hands what was found to the outbox.
 
 One thread owns the consumer and the outbox. It never waits for one thing while another is due: with
-frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and a commit is the only call that
-may take longer, which the frames in the pipeline bridge.
+frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and while the broker is well a commit
+is the only call that may take longer, which the frames in the pipeline bridge.
 """
 
 from __future__ import annotations
