@@ -51,12 +51,13 @@ def frame_decoder(
 
 def frame_measure(limits: images.ImageLimits) -> Callable[[Frame], int]:
     """A function from a frame to the bytes that its pixels take once they are decoded: one each, and none where the
-    frame will be refused by its size or its header."""
+    frame will be refused by its size or its header, or was damaged."""
 
     def measure(frame: Frame) -> int:
-        value = frame.value or b""
+        if frame.damage is not None:
+            return 0
         try:
-            header = images.read_header(value)
+            header = images.read_header(frame.value or b"")
         except FrameRejectedError:
             # Raw grey has no header, and its pixels are the value itself.
             return 0

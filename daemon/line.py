@@ -1,8 +1,8 @@
 """The line: reads frames, has them inspected, and hands what was found to the outbox.
 
 One thread owns the consumer and the outbox. It never waits for one thing while another is due: with
-frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and a commit is the only call that
-may take longer, which the frames in the pipeline bridge.
+frames in flight it polls briefly, with a full pipeline it waits for the pipeline, and while the broker is well a commit
+is the only call that may take longer, which the frames in the pipeline bridge.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 from kafka import errors as kafka_errors
 
 from daemon.accounting import Account
-from daemon.delivery import CommitPostponed, DeliveryAborted, failure
-from daemon.errors import BrokerError, BrokerUnreachableError, UncommittedError
+from daemon.delivery import CommitPostponed, DeliveryAborted
+from daemon.errors import UncommittedError
+from daemon.figures import FrameAges, Span, Stopwatch, age_s
 from daemon.frames import Frame
 from daemon.metrics import Metrics
 from daemon.outbox import Outbox
 from daemon.pipeline import Finished, Pipeline
-from daemon.recovery import Backoff
+from daemon.readiness import CheckBroker, Readiness
+from daemon.recovery import POSTPONE_S, Backoff, Postponement, Recovery
 from daemon.source import FrameSource
 
 log = structlog.get_logger(__name__)
@@ -43,56 +44,11 @@ MEMBERSHIP_S = 1.0
 MOVE_S = 1.0
 """How long partitions may be held back while the frames read from them are finished. Heartbeats rest meanwhile."""
 
-RETRY_S = 1.0
-"""Wait between attempts to start over while the broker does not answer."""
-
 LOOK_S = 1.0
 """How often the lag, and whether the broker answers, is looked at."""
 
-SLOW_COMMIT_S = 5.0
-"""How long a commit may take before it is worth a word to whoever asks."""
-
-ASK_WHY_S = 10.0
-"""How often a broker that gives trouble is asked why, which takes connections of its own."""
-
-STANDING_S = 60.0
-"""How long ago a refusal may have been told to be the same that is told now: longer than the line waits at the most."""
-
-REFUSED_S = 5.0
-"""How long a refusal must stand before it ends the line: while brokers start they may not know their topics yet."""
-
-POSTPONE_S = 0.05
-"""Wait before a commit that a rebalance postponed is tried again; the polls in between let the rebalance go on."""
-
-REJOIN_S = 5.0
-"""How long, beyond the session, a rebalance may postpone commits: it waits for a member that is dead until its session
-is over. A broker that lost track of a static member that was killed while it joined would postpone them for ever;
-joining anew ends that."""
-
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """From the first frame taken to the last commit: wall time, and the processor time of the whole process."""
-
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAges:
-    """Seconds since frames were appended to the topic: ``in_flight`` of the oldest that was taken and is not committed;
-    ``unread`` of the one before the oldest that was not taken yet. None where there is none, or it has no time."""
-
-    in_flight: float | None = None
-    unread: float | None = None
-
-
-def _age_s(appended_ms: int | None) -> float | None:
-    # A record without a time has -1.
-    return None if appended_ms is None or appended_ms < 0 else max(0.0, time.time() - appended_ms / 1000)
 
 
 class Line:
@@ -100,50 +56,40 @@ class Line:
 
     def __init__(
         self,
-        source_of: Callable[[Callable[[], None], Callable[[], None]], FrameSource],
+        source_of: Callable[[Callable[[], None], Callable[[str], None]], FrameSource],
         pipeline: Pipeline,
         outbox: Outbox,
         metrics: Metrics,
         *,
         instance: str,
         session_s: float,
-        check_broker: Callable[[], None] = lambda: None,
+        check_broker: CheckBroker = lambda: None,
     ) -> None:
-        """``source_of`` makes the source from what to do before partitions move and after they were lost; ``instance``
-        is this one's name, for the message that says another one has taken it, and ``session_s`` how long, in seconds,
-        the group waits for a member that is silent. ``check_broker`` finds out why the broker gives trouble: it raises
-        BrokerUnreachableError where waiting may help, BrokerError where it does not."""
+        """``source_of`` makes the source from what to do before partitions move and, with the reason, after what was
+        read has ceased to count; ``instance`` is this one's name, for the message that says another one has taken it,
+        and ``session_s`` how long, in seconds, the group waits for a member that is silent. ``check_broker`` finds out
+        why the broker gives trouble."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
         self._metrics = metrics
-        self._instance = instance
-        self._rejoin_s = session_s + REJOIN_S
+        self._postponement = Postponement(session_s)
         # A pipeline that holds fewer takes fewer at once: waiting for more room than there is would never end.
         self._take_at_once = min(MAX_TAKE, pipeline.capacity)
         self._backoff = Backoff()
         self.aborts = 0
         self.lag: dict[int, int] = {}
         self._unread_since_ms: int | None = None
-        self.span = Span()
-        self._began: tuple[float, float] | None = None
+        self._stopwatch = Stopwatch()
         self._looked_at = 0.0
-        self._check_broker = check_broker
-        self._checked_at = 0.0
-        self._refused_at: float | None = None
-        self._why: str | None = None
-        self._trouble: str | None = None
-        self._committing_since: float | None = None
+        self._readiness = Readiness(check_broker)
         self._stop = threading.Event()
-        self._not_before = 0.0
-        self._postponed_at: float | None = None
+        self._recovery = Recovery(self._source, outbox, self._readiness, self._stop, instance)
         self._more_at_hand = False
         self._backlog = False
-        self._last_poll_at = time.monotonic()
         self._last_frame_at = time.monotonic()
         self._abort_due: str | None = None
         self._failure: Exception | None = None
-        self._waiting_for: str | None = "the line has not started"
 
     # ------------------------------------------------------------------ seen from other threads
 
@@ -168,11 +114,12 @@ class Line:
 
     def ages(self) -> FrameAges:
         """How long frames have been on the topic."""
-        oldest = self._pipeline.oldest
-        taken_ms = [oldest.timestamp_ms] if oldest is not None else []
-        if self._outbox.oldest_ms is not None:
-            taken_ms.append(self._outbox.oldest_ms)
-        return FrameAges(_age_s(min(taken_ms, default=None)), _age_s(self._unread_since_ms))
+        return FrameAges(age_s(self._pipeline.oldest_ms, self._outbox.oldest_ms), age_s(self._unread_since_ms))
+
+    @property
+    def span(self) -> Span:
+        """How long the line has worked."""
+        return self._stopwatch.span
 
     @property
     def bytes_held(self) -> int:
@@ -191,17 +138,7 @@ class Line:
 
     def readiness(self) -> tuple[bool, str]:
         """Whether frames are being taken or would be, and why not."""
-        if self._waiting_for is not None:
-            return False, self._waiting_for
-        now = time.monotonic()
-        since = self._committing_since
-        if since is not None and now - since > SLOW_COMMIT_S:
-            return False, f"the broker has not taken a commit for {now - since:.0f} s"
-        if self._trouble is not None:
-            return False, self._trouble
-        if (silent := now - self._last_poll_at) > 10 * MEMBERSHIP_S:
-            return False, f"the consumer was last polled {silent:.0f} s ago"
-        return True, "taking frames"
+        return self._readiness.told()
 
     # ------------------------------------------------------------------ the loop
 
@@ -214,7 +151,6 @@ class Line:
             self._reopen(self._source.open)
             while not self._stop.is_set() and not self._idle(until_idle_s):
                 self._guarded(self._step)
-            self._waiting_for = "the line is draining"
             while self.in_flight:
                 self._guarded(self._drain)
         finally:
@@ -232,22 +168,23 @@ class Line:
             polled = self._source.poll(self._until_due(longest_s), self._take_at_once)
             self._more_at_hand = len(polled) == self._take_at_once
             self._take(polled)
-        elif time.monotonic() - self._last_poll_at > MEMBERSHIP_S:
+        elif time.monotonic() - self._readiness.polled_at > MEMBERSHIP_S:
             self._take(self._source.keep_membership())
         self._commit_if_due()
-        if self._last_poll_at - self._looked_at > LOOK_S:
-            self._looked_at = self._last_poll_at
+        if self._readiness.polled_at - self._looked_at > LOOK_S:
+            self._looked_at = self._readiness.polled_at
             if self._behind:
                 self._source.ask_for_ends()
             self.lag = self._source.lag()
             self._unread_since_ms = self._source.unread_since_ms()
-            self._look_for_trouble()
+            self._readiness.look(self._source.trouble())
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""
+        self._readiness.waits("the line is draining")
         self._deliver(self._pipeline.take(POSTPONE_S))
         self._take(self._source.keep_membership())
-        if not self._pipeline.in_flight and time.monotonic() >= self._not_before:
+        if not self._pipeline.in_flight and time.monotonic() >= self._postponement.not_before:
             self._commit()
 
     def _idle(self, until_idle_s: float | None) -> bool:
@@ -259,12 +196,11 @@ class Line:
         return time.monotonic() - self._last_frame_at > until_idle_s
 
     def _take(self, polled: list[tuple[Frame, int]]) -> None:
-        self._last_poll_at = time.monotonic()
+        self._readiness.polled()
         self._outbox.begin(self._source.take_starts())
         if polled:
-            self._last_frame_at = self._last_poll_at
-            if self._began is None:
-                self._began = time.perf_counter(), time.process_time()
+            self._last_frame_at = self._readiness.polled_at
+            self._stopwatch.begin()
             # Counted before they are put: a frame that is in flight and not taken would be one too many.
             self.account.taken += len(polled)
             for frame, epoch in polled:
@@ -280,7 +216,7 @@ class Line:
         """Seconds until the next commit is due; infinite where nothing waits for one."""
         worked_off = self._backlog and not self._pipeline.in_flight and not self._more_at_hand
         due = self._outbox.due_at(behind=self._behind, worked_off=worked_off)
-        return max(0.0, max(due, self._not_before) - time.monotonic())
+        return max(0.0, max(due, self._postponement.not_before) - time.monotonic())
 
     @property
     def _behind(self) -> bool:
@@ -299,34 +235,27 @@ class Line:
 
     def _commit(self) -> None:
         self._raise_what_is_due()
-        self._committing_since = time.monotonic()
         try:
-            committed = self._outbox.commit()
+            with self._readiness.committing():
+                committed = self._outbox.commit()
         except CommitPostponed as postponed:
             self._wait_for_rebalance(postponed)
             return
-        finally:
-            self._committing_since = None
         if not committed:
             return
         self._backoff.succeeded()
-        self._refused_at = None
-        if self._began is not None:
-            self.span = Span(time.perf_counter() - self._began[0], time.process_time() - self._began[1])
+        self._readiness.committed()
+        self._stopwatch.lap()
         self._settled()
 
     def _wait_for_rebalance(self, postponed: CommitPostponed) -> None:
         """Try again after a few polls; join the group anew where the rebalance does not come to an end."""
-        now = time.monotonic()
-        self._not_before = now + POSTPONE_S
-        if self._postponed_at is None:
-            self._postponed_at = now
-        elif now - self._postponed_at > self._rejoin_s:
+        if self._postponement.once_more():
             self._source.rejoin()
-            raise DeliveryAborted(f"the group did not take a commit for {self._rejoin_s:.0f} s: {postponed}")
+            raise DeliveryAborted(f"the group did not take a commit for longer than a session lasts: {postponed}")
 
     def _settled(self) -> None:
-        self._postponed_at = None
+        self._postponement.over()
         self._backlog &= self._pipeline.in_flight > 0
 
     # ------------------------------------------------------------------ starting over
@@ -346,10 +275,7 @@ class Line:
         except kafka_errors.KafkaError as error:
             if self._failure is not None:
                 raise self._failure from error
-            meaning = failure(error, self._instance)
-            if not isinstance(meaning, DeliveryAborted):
-                raise meaning from error
-            self._start_over(str(meaning))
+            self._start_over(str(self._recovery.aborted(error)))
 
     def _start_over(self, reason: str) -> None:
         """Give up what is not committed, and read again from the committed offsets."""
@@ -358,88 +284,25 @@ class Line:
         self._settled()
         wait_s = self._backoff.failed()
         log.warning("starting over from the committed offsets", reason=reason, wait_s=wait_s)
-        self._waiting_for = f"starting over: {reason}"
         if wait_s:
-            self._waiting_for = self._ask_why() or self._waiting_for
+            self._readiness.waits_for_broker(f"starting over: {reason}")
+        else:
+            self._readiness.waits(f"starting over: {reason}")
         # While it is due nothing is delivered: partitions that move meanwhile have nothing to finish.
         self._abort_due = reason
-        self._wait(wait_s)
+        self._recovery.wait(wait_s)
         self._reopen(self._read_again)
 
     def _read_again(self) -> None:
         self._source.start_over()
         self._abort_due = None
 
-    def _wait(self, seconds: float) -> bool:
-        """Wait, or until a stop; returns whether that came. The group hears of this instance meanwhile, and can go on
-        with a rebalance. What is polled is not taken: starting over reads it again."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 and not self._stop.wait(min(left, POLL_IDLE_S)):
-            try:
-                self._source.keep_membership()
-            except kafka_errors.KafkaError as error:
-                meaning = failure(error, self._instance)
-                if not isinstance(meaning, DeliveryAborted):
-                    raise meaning from error
-        return self._stop.is_set()
-
     def _reopen(self, then: Callable[[], None]) -> None:
-        """Get the delivery ready, then do the rest; waits for a broker that does not answer."""
-        while True:
-            try:
-                self._outbox.reopen()
-                then()
-                self._outbox.settle(self._source.marks_of)
-            except kafka_errors.KafkaError as error:
-                meaning = failure(error, self._instance)
-                if not isinstance(meaning, DeliveryAborted):
-                    raise meaning from error
-                self._waiting_for = self._ask_why() or f"the broker does not answer ({type(error).__name__})"
-                log.warning("waiting for the broker", error=str(meaning), reason=self._waiting_for)
-                if self._wait(RETRY_S):
-                    if self.in_flight:
-                        raise UncommittedError(
-                            "stopped while the broker did not answer, frames stay uncommitted"
-                        ) from error
-                    return
-            else:
-                self._waiting_for = None
-                # Nobody looked for frames meanwhile: the line was not idle.
-                self._last_frame_at = time.monotonic()
-                return
-
-    # ------------------------------------------------------------------ trouble
-
-    def _look_for_trouble(self) -> None:
-        trouble = self._source.trouble()
-        if trouble is None:
-            if self._trouble is not None:
-                log.info("the trouble with the broker is over", trouble=self._trouble)
-            self._trouble = None
-            return
-        if self._trouble is None:
-            log.warning("trouble with the broker", trouble=trouble)
-        self._trouble = trouble
-        self._trouble = self._ask_why() or trouble
-
-    def _ask_why(self) -> str | None:
-        """Why the broker gives trouble, where it tells. Raises BrokerError for what waiting does not mend."""
-        now = time.monotonic()
-        if now - self._checked_at < ASK_WHY_S and self._refused_at is None:
-            return self._why
-        standing = now - self._checked_at < STANDING_S
-        self._why, refused_at, self._refused_at = None, self._refused_at if standing else None, None
-        try:
-            self._check_broker()
-        except BrokerUnreachableError as unreachable:
-            self._why = str(unreachable)
-        except BrokerError as refusal:
-            self._why, self._refused_at = str(refusal), now if refused_at is None else refused_at
-            if now - self._refused_at > REFUSED_S:
-                raise
-        finally:
-            self._checked_at = time.monotonic()
-        return self._why
+        if self._recovery.reopen(then):
+            # Nobody looked for frames meanwhile: the line was not idle.
+            self._last_frame_at = time.monotonic()
+        elif self.in_flight:
+            raise UncommittedError("stopped while the broker did not answer, frames stay uncommitted")
 
     # ------------------------------------------------------------------ called by the source inside its poll
 
@@ -460,5 +323,5 @@ class Line:
         except Exception as error:  # noqa: BLE001 - the loop raises it: the client would wrap it beyond recognition
             self._failure = error
 
-    def _after_loss(self) -> None:
-        self._abort_due = "the group gave this instance's partitions away"
+    def _after_loss(self, reason: str) -> None:
+        self._abort_due = reason

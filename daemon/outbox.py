@@ -73,9 +73,10 @@ class Outbox:
 
     @property
     def oldest_ms(self) -> int | None:
-        """When the oldest frame that waits for its commit was appended to its topic, ms since 1970; None where none
-        waits. Other threads may ask."""
-        return min(tuple(self._pending.appended_ms), default=None)
+        """When the oldest of :attr:`frames` was appended to its topic, ms since 1970; None where none waits. Other
+        threads may ask."""
+        waiting = [self._pending] if self._doubtful is None else [self._pending, self._doubtful[0]]
+        return min((ms for each in waiting for ms in tuple(each.appended_ms)), default=None)
 
     @property
     def commits_while_moving(self) -> bool:
@@ -143,12 +144,8 @@ class Outbox:
             self._doubtful, self._pending = (self._pending, mark), Pending()
             raise
         self._metrics.commit_seconds.observe(time.perf_counter() - started)
-        now_ms = time.time_ns() // 1_000_000
-        for appended_ms in self._pending.appended_ms:
-            self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
-        self.account.commit(self._pending.tally)
-        self.commits += 1
-        self._pending = Pending()
+        committed, self._pending = self._pending, Pending()
+        self._count(committed)
         return True
 
     def give_up(self) -> None:
@@ -167,8 +164,7 @@ class Outbox:
         pending, mark = self._doubtful
         if mark in marks_of(pending.offsets):
             log.info("the broker had taken the commit whose answer was lost", frames=pending.tally.frames)
-            self.account.commit(pending.tally)
-            self.commits += 1
+            self._count(pending)
         else:
             self.account.returned += pending.tally.frames
         self._doubtful = None
@@ -177,6 +173,13 @@ class Outbox:
         """End what the delivery has open and get it ready for use again. Raises the client's errors."""
         self._delivery.abort()
         self._delivery.open()
+
+    def _count(self, committed: Pending) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        for appended_ms in committed.appended_ms:
+            self._metrics.latency_seconds.observe((now_ms - appended_ms) / 1000)
+        self.account.commit(committed.tally)
+        self.commits += 1
 
     def _bury(self, item: Finished, rejection: Rejection) -> None:
         letter = dead_letter(item.frame, rejection, self._max_message_bytes)

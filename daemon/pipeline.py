@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from daemon.frames import Frame, FrameMeta
+from daemon.frames import Frame
 from engines.errors import FrameRejectedError, InferenceError
 from engines.results import Inspection
 
@@ -162,13 +162,12 @@ class Pipeline:
         return self._encoded_bytes + self._decoded_bytes
 
     @property
-    def oldest(self) -> FrameMeta | None:
-        """The frame in flight whose record was appended first; None where there is none. Partitions mix here, and one
-        may be far behind another."""
+    def oldest_ms(self) -> int | None:
+        """When the frame in flight whose record was appended first was (ms since 1970); None where none has a time.
+        Partitions mix here, and one may be far behind another."""
         # A copy, since another thread may ask.
-        return min(
-            (each.frame.meta for each in tuple(self._in_order)), key=lambda meta: meta.timestamp_ms, default=None
-        )
+        times = (each.frame.meta.timestamp_ms for each in tuple(self._in_order))
+        return min((appended_ms for appended_ms in times if appended_ms >= 0), default=None)
 
     def put(self, frame: Frame, epoch: int = 0) -> None:
         """Take in a frame. The caller keeps to :attr:`room`."""
@@ -229,9 +228,10 @@ class Pipeline:
 
     def _decode_frames(self) -> None:
         while (ticket := self._encoded.get()) is not None and not self._closing:
-            self._wait_for_room(ticket)
             started = time.perf_counter()
             try:
+                self._wait_for_room(ticket)
+                started = time.perf_counter()
                 ticket.image = self._decode(ticket.frame)
             except FrameRejectedError as rejected:
                 self._finish([(ticket, Rejection(rejected.reason, rejected.detail))])

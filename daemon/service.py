@@ -165,7 +165,7 @@ def _delivery(settings: Settings, consumer: GroupMember) -> Delivery:
         )
     return AtLeastOnce(
         lambda: clients.producer(settings, transactional=False),
-        lambda offsets: consumer.commit(offsets, timeout_ms=timeout_s * 1000),
+        lambda offsets, within_s: consumer.commit(offsets, timeout_ms=within_s * 1000),
         name=kafka.instance,
         timeout_s=timeout_s,
     )
@@ -181,7 +181,7 @@ def _line(
 ) -> Line:
     kafka = settings.kafka
 
-    def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> FrameSource:
+    def source_of(before_move: Callable[[], None], after_loss: Callable[[str], None]) -> FrameSource:
         return FrameSource(
             consumer, kafka.topics.frames, before_move=before_move, after_loss=after_loss, start=kafka.start
         )

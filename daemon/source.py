@@ -11,8 +11,8 @@ from kafka import ConsumerRebalanceListener, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.base import MemberState
 
+from daemon.backlog import Backlog
 from daemon.frames import Frame, frame_of
-from daemon.kafka import clients
 from daemon.kafka.liveness import BrokerWatch
 from daemon.kafka.member import GroupMember
 from daemon.positions import OFFSETS_TIMEOUT_MS, Positions, Start
@@ -23,8 +23,8 @@ CLOSE_TIMEOUT_MS = 5_000
 """Longest wait for the consumer's requests to end. A static member does not leave its group: the session's timeout
 tells the others, and an instance that is back by then has its partitions still."""
 
-ENDS_TIMEOUT_MS = 500
-"""Longest wait for the broker to tell where partitions end: nothing but the metrics needs it."""
+LOSS = "the group gave this instance's partitions away"
+"""Why what was read of lost partitions does not count any more."""
 
 
 class FrameSource:
@@ -43,23 +43,18 @@ class FrameSource:
         topic: str,
         *,
         before_move: Callable[[], None],
-        after_loss: Callable[[], None],
+        after_loss: Callable[[str], None],
         start: Start = "earliest",
     ) -> None:
-        """``before_move`` runs before partitions are given up, ``after_loss`` when they were taken away; ``start`` is
-        where a group without offsets begins."""
+        """``before_move`` runs before partitions are given up, ``after_loss`` with the reason when what was read of
+        them does not count any more; ``start`` is where a group without offsets begins."""
         self._consumer = consumer
         self._topic = topic
         self._watch = BrokerWatch(consumer, topic)
         self._positions = Positions(consumer, topic, start)
-        self._starts: dict[TopicPartition, int] = {}
-        self._took_part_as = ""
-        self.gone = 0
+        self._backlog = Backlog(consumer)
         self._epochs: dict[TopicPartition, int] = {}
-        self._first_read: dict[TopicPartition, int] = {}
         self._doubtful: set[TopicPartition] = set()
-        self._last_read_ms: dict[TopicPartition, int] = {}
-        self._ends: dict[TopicPartition, int] = {}
         self._next_epoch = count(1)
         self._member_id = ""
         self._closing = False
@@ -88,12 +83,12 @@ class FrameSource:
         """Up to ``max_frames`` frames with their epochs; waits up to ``timeout_s`` for the first."""
         polled = self._read(timeout_s, max_frames)
         for partition, records in polled.items():
-            self._first_read.setdefault(partition, records[0].offset)
-            self._last_read_ms[partition] = records[-1].timestamp
+            self._positions.read(partition, records[0].offset)
+            self._backlog.read(partition, records[-1].timestamp)
         frames = [
             (frame_of(record), self._epochs[partition]) for partition, records in polled.items() for record in records
         ]
-        self._look_for_a_silent_loss()
+        self._look_at_membership()
         return frames
 
     def _read(self, timeout_s: float, max_frames: int) -> dict[TopicPartition, list[Any]]:
@@ -103,23 +98,25 @@ class FrameSource:
                 timeout_ms=round(timeout_s * 1000), max_records=max_frames
             )
         except kafka_errors.NoOffsetForPartitionError as error:
-            begun = self._positions.begin(error.args[0])
-            self._first_read.update(begun)
-            self._starts.update(begun)
+            self._positions.begin(error.args[0])
         except kafka_errors.OffsetOutOfRangeError as error:
-            for partition, gone in self._positions.resume(error.args[0]).items():
-                self.gone += gone.frames
-                self._starts[partition] = gone.resume
+            self._positions.resume(error.args[0])
         except kafka_errors.LogTruncationError as error:
             self._positions.resume_behind_truncation(error.divergent_offsets)
+            # What was read behind the place may be in hand still: nothing of it may be committed.
+            self._after_loss("the broker has lost frames that were read already")
         else:
             return polled
         return {}
 
     def take_starts(self) -> dict[TopicPartition, int]:
         """Offsets at which reading has begun and which are to be committed at once."""
-        starts, self._starts = self._starts, {}
-        return starts
+        return self._positions.take_starts()
+
+    @property
+    def gone(self) -> int:
+        """Frames that were deleted before they were read."""
+        return self._positions.gone
 
     def keep_membership(self) -> list[tuple[Frame, int]]:
         """Poll without taking frames, so that the group does not count this instance as stuck.
@@ -143,55 +140,21 @@ class FrameSource:
         return sorted(self._epochs)
 
     def ask_for_ends(self) -> None:
-        """Ask the broker where the partitions end; for a line that is behind.
-
-        The end comes with each fetch as well, but while frames are at hand there is none, and of small ones thousands
-        are. A line that keeps up need not ask, nor should it: the answer would wait behind a fetch that waits for a
-        frame. Where no answer comes in time, what was known stays.
-        """
-        try:
-            self._ends = dict(self._consumer.end_offsets(self.partitions, timeout_ms=ENDS_TIMEOUT_MS))
-        except kafka_errors.KafkaError as error:
-            log.debug("the ends of the partitions are not known", error=f"{type(error).__name__}: {error}")
+        """Ask the broker where the partitions end; for a line that is behind."""
+        self._backlog.ask_for_ends(self.partitions)
 
     def lag(self) -> dict[int, int]:
-        """Frames not read yet, by partition, as far as the last fetches and :meth:`ask_for_ends` tell; asks nobody."""
-        return {partition.partition: behind for partition, behind in self._behind().items()}
+        """Frames not read yet, by partition, as far as they are known; asks nobody."""
+        return {partition.partition: behind for partition, behind in self._backlog.lag(self.partitions).items()}
 
     def unread_since_ms(self) -> int | None:
-        """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known: of each
-        partition that has unread frames the last that was read, of these the oldest. None where all are read."""
-        behind = [partition for partition, frames in self._behind().items() if frames]
-        known = [self._last_read_ms.get(partition, -1) for partition in behind]
-        return min((appended for appended in known if appended >= 0), default=None)
-
-    def _behind(self) -> dict[TopicPartition, int]:
-        behind = {}
-        for partition in self._epochs.keys() & self._consumer.assignment():
-            position = clients.next_offset(self._consumer, partition)
-            fetched, asked = self._consumer.highwater(partition), self._ends.get(partition)
-            ends = [end for end in (fetched, asked) if end is not None]
-            if position is not None and ends:
-                behind[partition] = max(0, max(ends) - position)
-        return behind
+        """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known; None where
+        all are read."""
+        return self._backlog.unread_since_ms(self.partitions)
 
     def trouble(self) -> str | None:
         """What has kept frames from coming for a few seconds; None where nothing does. Asks nobody."""
-        self._watch_for_growth()
         return self._watch.trouble(self.partitions)
-
-    def _watch_for_growth(self) -> None:
-        """See to it that somebody in the group notices partitions that are added to the topic.
-
-        That is its leader, which the client knows itself to be once it has assigned partitions. To a static member that
-        comes back the broker gives what it had, to the leader, too, which it cannot tell that it is one (KIP-814, which
-        the client lacks): then nobody looks. Joining once more makes the leader assign anew, at which nothing moves,
-        and means nothing for all others.
-        """
-        member = self._consumer.group_metadata()
-        if member.state is MemberState.STABLE and member.member_id != self._took_part_as:
-            self._took_part_as = member.member_id
-            self._consumer.join_again_unless_leading()
 
     def start_over(self) -> None:
         """Read again from the committed offsets; every frame that was read before no longer counts.
@@ -200,19 +163,8 @@ class FrameSource:
         """
         for partition in self._consumer.assignment():
             self._epochs[partition] = next(self._next_epoch)
-            self._last_read_ms.pop(partition, None)
-            if partition not in self._first_read and partition not in self._doubtful:
-                # The client finds its place by itself. Where an instance died in the middle of a transaction it has to
-                # wait for the broker to end that; the other partitions need not.
-                continue
-            committed = self._consumer.committed(partition, timeout_ms=OFFSETS_TIMEOUT_MS)
-            if committed is None:
-                # A group that starts at the end of the topic would pass over what it has read and not committed.
-                committed = self._first_read.get(partition)
-                if committed is not None:
-                    self._starts[partition] = committed
-            if committed is not None:
-                self._consumer.seek(partition, committed)
+            self._backlog.read_again(partition)
+            self._positions.begin_again(partition, doubtful=partition in self._doubtful)
             self._doubtful.discard(partition)
 
     def marks_of(self, partitions: Iterable[TopicPartition]) -> set[str]:
@@ -248,34 +200,41 @@ class FrameSource:
         self._member_id = ""
         self._forget(gone)
         if not self._closing:
-            self._after_loss()
+            self._after_loss(LOSS)
 
-    def _look_for_a_silent_loss(self) -> None:
+    def _look_at_membership(self) -> None:
+        """Do what is due once the group has taken this instance in under a new member id."""
+        member = self._consumer.group_metadata()
+        if member.state is not MemberState.STABLE or member.member_id == self._member_id:
+            return
+        if self._member_id and self._epochs:
+            self._suffer_silent_loss()
+        self._member_id = member.member_id
+        # Somebody in the group has to notice partitions that are added to the topic. That is its leader, which the
+        # client knows itself to be once it has assigned partitions. A static member that comes back is given what it
+        # had, the leader, too, and cannot tell that it is one (KIP-814, which the client lacks): then nobody looks.
+        # Joining once more makes the leader assign anew, at which nothing moves.
+        self._consumer.join_again_unless_leading()
+
+    def _suffer_silent_loss(self) -> None:
         """Treat partitions as lost where the group has taken this instance in anew without a word.
 
         The client tells of a loss only before it asks to join. Where the group puts it out while it is joining, it
         joins once more under a new member id and may be given the same partitions again: to the client nothing has
         changed, though in between another instance may have owned and committed them.
         """
-        member = self._consumer.group_metadata()
-        if member.state is not MemberState.STABLE or member.member_id == self._member_id:
-            return
-        if self._member_id and self._epochs:
-            log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
-            for partition in self.partitions:
-                self._epochs[partition] = next(self._next_epoch)
-            self._doubtful.update(self.partitions)
-            self._after_loss()
-        self._member_id = member.member_id
+        log.warning("the group had put this instance out", partitions=[each.partition for each in self.partitions])
+        for partition in self.partitions:
+            self._epochs[partition] = next(self._next_epoch)
+        self._doubtful.update(self.partitions)
+        self._after_loss(LOSS)
 
     def _forget(self, partitions: list[TopicPartition]) -> None:
         for partition in partitions:
             self._epochs.pop(partition, None)
-            self._first_read.pop(partition, None)
             self._doubtful.discard(partition)
-            self._last_read_ms.pop(partition, None)
-            self._ends.pop(partition, None)
-            self._starts.pop(partition, None)
+            self._positions.forget(partition)
+            self._backlog.forget(partition)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

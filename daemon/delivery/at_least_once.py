@@ -11,15 +11,17 @@ from typing import Any
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets, dispose, failure
+from daemon.delivery.base import CommitPostponed, Delivery, DeliveryAborted, Offsets, countdown, dispose, failure
 
-CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata]], None]
+CommitOffsets = Callable[[Mapping[TopicPartition, OffsetAndMetadata], float], None]
+"""Commits offsets, and waits for the answer for so many seconds at the most."""
 
 
 class AtLeastOnce(Delivery):
     """An idempotent producer of its own, and the offsets of the group's consumer.
 
-    ``commit_offsets`` is the consumer's blocking commit; ``name`` is the instance's.
+    ``commit_offsets`` is the consumer's blocking commit; ``name`` is the instance's. No commit takes longer than
+    ``timeout_s``.
     """
 
     commits_while_moving = False
@@ -48,15 +50,16 @@ class AtLeastOnce(Delivery):
             raise failure(error, self._name) from error
 
     def commit(self, offsets: Offsets, mark: str = "") -> None:
-        """Wait for the acknowledgements, then commit the offsets."""
+        """Wait for the acknowledgements, then commit the offsets: all of it within the time that was given."""
         if self._producer is None:
             raise DeliveryAborted("there is no producer")
+        left = countdown(self._timeout_s)
         try:
-            self._producer.flush(self._timeout_s)
+            self._producer.flush(left())
             for future in self._sent:
-                future.get(self._timeout_s)
+                future.get(left())
             self._commit_offsets(
-                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()}
+                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()}, left()
             )
         except kafka_errors.RebalanceInProgressError as error:
             raise CommitPostponed(str(error)) from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import ClassVar
 
@@ -46,6 +47,12 @@ def dispose(producer: KafkaProducer) -> None:
         producer.close(timeout=DISPOSE_S)
     except kafka_errors.KafkaTimeoutError:
         log.warning("a producer did not end in time")
+
+
+def countdown(seconds: float) -> Callable[[], float]:
+    """A function that tells how many of these seconds are left, never below 0: several waits share them."""
+    deadline = time.monotonic() + seconds
+    return lambda: max(0.0, deadline - time.monotonic())
 
 
 def failure(error: kafka_errors.KafkaError, name: str) -> Exception:

@@ -11,7 +11,6 @@ Three rules keep this client (kafka-python 3.0) from losing or repeating records
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ import structlog
 from kafka import KafkaProducer, OffsetAndMetadata
 from kafka import errors as kafka_errors
 
-from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, dispose, failure, is_fenced
+from daemon.delivery.base import Delivery, DeliveryAborted, Offsets, countdown, dispose, failure, is_fenced
 from daemon.errors import FencedError
 from daemon.kafka import transactions
 
@@ -73,11 +72,7 @@ class ExactlyOnce(Delivery):
 
     def commit(self, offsets: Offsets, mark: str = "") -> None:
         """Flush, verify, add the offsets, commit: all of it within the time that was given."""
-        deadline = time.monotonic() + self._timeout_s
-
-        def left() -> float:
-            return max(0.0, deadline - time.monotonic())
-
+        left = countdown(self._timeout_s)
         try:
             producer = self._begun()
             producer.flush(left())

@@ -1,7 +1,7 @@
 """The consumer as a member of its group: what the client lacks for members that keep their names and their partitions.
 
 It reaches beneath the client (kafka-python 3.0), since nothing public tells of a name that was taken, nothing public
-reads while a rebalance lasts, and short polls miss a rebalance's end; this is the one file that does.
+reads while a rebalance lasts, and short polls miss a rebalance's end.
 """
 
 from __future__ import annotations
@@ -58,14 +58,19 @@ class GroupMember(KafkaConsumer):  # type: ignore[misc]  # the client publishes 
     ) -> dict[TopicPartition, list[Any]]:
         """As the client's. Raises ``FencedInstanceIdError`` once another instance has joined under this one's name:
         the client keeps that to itself, and would go on reading for ever without being of the group."""
-        polled: dict[TopicPartition, list[Any]] = super().poll(timeout_ms, max_records, update_offsets)
         coordinator = self._coordinator
-        with coordinator._lock:
-            if coordinator.state is MemberState.STABLE:
-                self._known_as = coordinator._generation.member_id
+        try:
+            polled: dict[TopicPartition, list[Any]] = super().poll(timeout_ms, max_records, update_offsets)
+        finally:
+            # A poll that fails, for a partition that has no offset yet, say, has told of the membership all the same.
+            with coordinator._lock:
+                stable = coordinator.state is MemberState.STABLE
+                if stable:
+                    self._known_as = coordinator._generation.member_id
                 # Of all that switches its heartbeats off, only this leaves it stable and without a wish to join.
-                if not (coordinator._heartbeat_enabled or coordinator.rejoining or coordinator.rejoin_needed):
-                    raise FencedInstanceIdError((coordinator.group_id, coordinator.group_instance_id))
+                wanted = coordinator._heartbeat_enabled or coordinator.rejoining or coordinator.rejoin_needed
+        if stable and not wanted:
+            raise FencedInstanceIdError((coordinator.group_id, coordinator.group_instance_id))
         return polled
 
     def join_again_unless_leading(self) -> None:

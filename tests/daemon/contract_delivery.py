@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.delivery import Delivery
 from daemon.kafka import clients
+from tests.support.groups import poll
 from tests.support.topics import Lane
 
 
@@ -20,7 +21,7 @@ class DeliveryContract:
         consumer = clients.consumer(lane.settings())
         consumer.subscribe([lane.frames])
         while not consumer.assignment():
-            consumer.poll(100)
+            poll(consumer, 100)
         yield consumer
         consumer.close(autocommit=False)
 

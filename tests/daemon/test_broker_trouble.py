@@ -303,7 +303,7 @@ def test_a_topic_that_is_made_again_under_the_service_is_read_from_its_first_fra
     lane: Lane, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "METADATA_AGE_MS", 1_000)
-    monkeypatch.setattr("daemon.line.REFUSED_S", PATIENCE_S)
+    monkeypatch.setattr("daemon.readiness.REFUSED_S", PATIENCE_S)
     with running(lane, *built, "kafka.start=latest") as service:
         service.wait_for_ready(ready=True)
         service.wait_for_partitions()

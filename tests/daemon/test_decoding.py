@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -96,3 +97,4 @@ def test_a_frame_is_measured_by_its_pixels_unless_it_will_be_refused() -> None:
     larger = cv2.imencode(".png", np.zeros((64, 101), np.uint8))[1].tobytes()
     for value in (None, b"", b"no image at all", larger):
         assert measure(frame(value)) == 0
+    assert measure(replace(frame(PNG), damage="a header name is not UTF-8")) == 0

@@ -72,7 +72,7 @@ class TestAtLeastOnce(DeliveryContract):
         settings = lane.settings()
         return AtLeastOnce(
             lambda: clients.producer(settings, transactional=False),
-            consumer.commit,
+            lambda offsets, within_s: consumer.commit(offsets, timeout_ms=within_s * 1000),
             name=settings.kafka.instance,
             timeout_s=20,
         )

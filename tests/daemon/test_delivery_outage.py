@@ -45,7 +45,7 @@ def delivery(request: pytest.FixtureRequest, lane: Lane) -> Iterator[Delivery]:
     else:
         yield AtLeastOnce(
             lambda: clients.producer(settings, transactional=False),
-            lambda offsets: consumer.commit(offsets, timeout_ms=TIMEOUT_S * 1000),
+            lambda offsets, within_s: consumer.commit(offsets, timeout_ms=within_s * 1000),
             name="one",
             timeout_s=TIMEOUT_S,
         )

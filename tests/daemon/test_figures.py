@@ -5,8 +5,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 from daemon.accounting import Account
+from daemon.figures import FrameAges
 from daemon.frames import Frame, FrameMeta
-from daemon.line import FrameAges
 from daemon.service import _figures
 from tests.support.line_doubles import CLEAN, Inspector, Recorder, Source, line_among
 
@@ -19,6 +19,7 @@ def test_the_sum_is_exact_even_if_the_line_moves_on_meanwhile() -> None:
         commits=1,
         aborts=0,
         rebalances=1,
+        gone=0,
         lag={},
         ages=lambda: FrameAges(unread=3.5),
         bytes_held=7,

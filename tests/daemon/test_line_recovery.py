@@ -151,7 +151,7 @@ def test_records_that_the_broker_refuses_for_their_size_are_sent_smaller_and_not
 
 @pytest.mark.timeout(30)
 def test_a_refusal_ends_the_line_once_it_has_stood_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.line.REFUSED_S", 0.5)
+    monkeypatch.setattr("daemon.readiness.REFUSED_S", 0.5)
     asked: list[float] = []
 
     def refuse() -> None:
@@ -212,7 +212,7 @@ def test_commits_that_are_postponed_for_longer_than_a_session_end_with_joining_a
                 raise CommitPostponed("rebalance")
             super().commit(offsets, mark)
 
-    monkeypatch.setattr("daemon.line.REJOIN_S", 0.2)
+    monkeypatch.setattr("daemon.recovery.REJOIN_S", 0.2)
     asked_at: list[float] = []
     source = Source(1)
     with line_among(source, Postponing(), going()) as line:
@@ -297,6 +297,29 @@ def test_fencing_while_partitions_move_ends_the_line_and_fences_nobody() -> None
     with line_among(source, delivery, going()) as line, pytest.raises(FencedError):
         line.run()
     assert source.starts_over == 0
+
+
+@pytest.mark.timeout(30)
+def test_a_line_that_starts_over_while_it_drains_is_not_ready_afterwards() -> None:
+    class Stopping(Source):
+        """Stops the line with its frames; the broker is away at the first poll after that."""
+
+        def poll(self, timeout_s: float, max_frames: int) -> list[tuple[Frame, int]]:
+            line.stop()
+            return super().poll(timeout_s, max_frames)
+
+        def keep_membership(self) -> list[tuple[Frame, int]]:
+            if not self.starts_over:
+                raise kafka_errors.KafkaTimeoutError("away")
+            told.append(line.readiness())
+            inspector.go.set()
+            return super().keep_membership()
+
+    told: list[tuple[bool, str]] = []
+    inspector = Inspector(DEFECTIVE)
+    with line_among(Stopping(2), Recorder(), inspector) as line:
+        line.run()
+    assert set(told) == {(False, "the line is draining")}
 
 
 @pytest.mark.timeout(30)

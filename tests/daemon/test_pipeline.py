@@ -107,17 +107,27 @@ def test_a_frame_that_breaks_the_decoder_does_not_end_the_line() -> None:
     assert done[2].outcome == CLEAN
 
 
-def test_the_oldest_frame_is_the_one_that_was_appended_first() -> None:
+def test_a_frame_that_breaks_its_measuring_does_not_end_the_line() -> None:
+    def measure(frame: Frame) -> int:
+        return 32 // (1 - frame.meta.offset)
+
+    values = {"decode_threads": 2, "max_frames": 4, "max_wait_s": 0.005, "capacity": 64, "max_bytes": 10_000}
+    with Pipeline(Inspector(), decode, measure, **values) as pipeline:  # type: ignore[arg-type]
+        done = run(pipeline, [frame(0), frame(1), frame(2)])
+        assert pipeline.bytes_held == 0
+    assert [isinstance(each.outcome, Rejection) for each in done] == [False, True, False]
+
+
+def test_the_oldest_frame_is_the_one_that_was_appended_first_of_those_that_have_a_time() -> None:
     inspector = Inspector()
     go = threading.Event()
     inspector.before = lambda numbers: go.wait(5) and None
     with pipeline_of(inspector) as pipeline:
-        for number, appended_ms in ((3, 700), (4, 500), (5, 600)):
+        for number, appended_ms in ((3, 700), (4, 500), (5, 600), (6, -1)):
             pipeline.put(frame(number, appended_ms=appended_ms))
-        oldest = pipeline.oldest
+        oldest_ms = pipeline.oldest_ms
         go.set()
-    assert oldest is not None
-    assert oldest.offset == 4
+        assert oldest_ms == 500
 
 
 def test_a_failing_batch_is_split_until_only_the_frame_that_causes_it_is_rejected() -> None:
@@ -152,7 +162,7 @@ def test_room_shrinks_with_each_frame_and_returns_when_it_is_taken() -> None:
     with pipeline_of(Inspector(), capacity=3) as pipeline:
         assert pipeline.room == 3
         run(pipeline, [frame(0), frame(1)])
-        assert (pipeline.room, pipeline.in_flight, pipeline.oldest) == (3, 0, None)
+        assert (pipeline.room, pipeline.in_flight, pipeline.oldest_ms) == (3, 0, None)
 
 
 def test_closing_ends_every_thread_even_with_frames_in_flight() -> None:

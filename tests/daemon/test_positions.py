@@ -8,7 +8,7 @@ import pytest
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon.positions import Gone, Positions
+from daemon.positions import Positions
 from daemon.source import FrameSource
 from tests.daemon.test_source import Consumer, record
 
@@ -49,34 +49,42 @@ def consumer() -> Log:
 
 
 def test_a_group_begins_at_the_beginning_by_default(consumer: Log) -> None:
-    assert Positions(consumer, TOPIC, "earliest").begin([ZERO, ONE]) == {}
+    positions = Positions(consumer, TOPIC, "earliest")
+    positions.begin([ZERO, ONE])
+    assert positions.take_starts() == {}
     assert consumer.at_beginning == {ZERO, ONE}
 
 
 def test_latest_holds_for_a_group_without_any_offset_and_once(consumer: Log) -> None:
     positions = Positions(consumer, TOPIC, "latest")
-    assert positions.begin([ZERO]) == {ZERO: 10}
+    positions.begin([ZERO])
+    assert positions.take_starts() == {ZERO: 10}
     assert consumer.sought == {ZERO: 10}
     # Whatever comes later was added, even where the commit of the first is not there yet.
-    assert positions.begin([ONE]) == {}
+    positions.begin([ONE])
+    assert positions.take_starts() == {}
     assert consumer.at_beginning == {ONE}
 
 
 def test_latest_does_not_hold_for_a_partition_that_was_added_while_the_group_was_away(consumer: Log) -> None:
     consumer.committed_offsets[ZERO] = 3
-    assert Positions(consumer, TOPIC, "latest").begin([ONE]) == {}
+    positions = Positions(consumer, TOPIC, "latest")
+    positions.begin([ONE])
+    assert positions.take_starts() == {}
     assert consumer.at_beginning == {ONE}
 
 
 def test_reading_goes_on_at_the_earliest_frame_and_what_is_gone_is_counted(consumer: Log) -> None:
-    gone = Positions(consumer, TOPIC, "earliest").resume({ZERO: 2, ONE: 12})
+    positions = Positions(consumer, TOPIC, "earliest")
+    positions.resume({ZERO: 2, ONE: 12})
     # Of a partition that is shorter than what was read nobody knows how much is gone.
-    assert gone == {ZERO: Gone(3, 5), ONE: Gone(0, 5)}
+    assert positions.gone == 3
+    assert positions.take_starts() == {ZERO: 5, ONE: 5}
     assert consumer.sought == {ZERO: 5, ONE: 5}
 
 
 def source_of(consumer: Log, start: Any = "earliest") -> FrameSource:
-    source = FrameSource(consumer, TOPIC, before_move=lambda: None, after_loss=lambda: None, start=start)
+    source = FrameSource(consumer, TOPIC, before_move=lambda: None, after_loss=lambda reason: None, start=start)
     source.open()
     consumer.script = [lambda: consumer.join("a", ZERO)]
     source.poll(0, 1)
@@ -106,12 +114,91 @@ def test_the_end_at_which_reading_began_is_committed_and_survives_a_start_over(c
     assert source.take_starts() == {ZERO: 10}
 
 
+def test_frames_that_are_gone_count_once_however_often_reading_comes_to_their_place(consumer: Log) -> None:
+    positions = Positions(consumer, TOPIC, "earliest")
+    positions.resume({ZERO: 2})
+    # The line starts over before the new position is committed; frame 1 had been read, and is gone by now.
+    positions.resume({ZERO: 1})
+    assert positions.gone == 4
+    positions.resume({ZERO: 3})
+    assert positions.gone == 4
+
+
+def truncated(consumer: Log, read: list[int], divergence: OffsetAndMetadata | None) -> tuple[FrameSource, int]:
+    """A source of whose frames the broker has lost the newest, and the epoch of those that were read."""
+    source = source_of(consumer)
+    consumer.script = [lambda: {ZERO: [record(ZERO, offset) for offset in read]}]
+    ((_, epoch), *_) = source.poll(0, 9)
+    # A partition that has moved in the same poll is nobody's to seek.
+    consumer.script = [raising(kafka_errors.LogTruncationError({ZERO: divergence, ONE: divergence}))]
+    assert source.poll(0, 1) == []
+    return source, epoch
+
+
 def test_frames_that_the_broker_lost_after_they_were_read_are_read_again_from_where_the_log_differs(
     consumer: Log,
 ) -> None:
-    source = source_of(consumer)
-    divergence = {ZERO: OffsetAndMetadata(8, "", 1), ONE: None}
-    consumer.script = [raising(kafka_errors.LogTruncationError(divergence))]
+    losses: list[str] = []
+    source = FrameSource(consumer, TOPIC, before_move=lambda: None, after_loss=losses.append)
+    source.open()
+    consumer.script = [
+        lambda: consumer.join("a", ZERO),
+        raising(kafka_errors.LogTruncationError({ZERO: OffsetAndMetadata(8, "", 1)})),
+    ]
+    source.poll(0, 1)
     assert source.poll(0, 1) == []
     assert consumer.sought == {ZERO: 8}
-    assert consumer.at_beginning == {ONE}
+    assert losses == ["the broker has lost frames that were read already"]
+
+
+@pytest.mark.parametrize(("committed", "again", "starts"), [(6, 6, {}), (None, 5, {ZERO: 5}), (9, 8, {ZERO: 8})])
+def test_after_the_newest_frames_were_lost_reading_begins_where_they_were_or_with_what_is_not_committed(
+    consumer: Log, committed: int | None, again: int, starts: dict[TopicPartition, int]
+) -> None:
+    source, epoch = truncated(consumer, [5, 6, 7, 8], OffsetAndMetadata(8, "", 1))
+    consumer.next[ZERO] = 8
+    if committed is not None:
+        consumer.committed_offsets[ZERO] = committed
+    source.start_over()
+    assert consumer.sought == {ZERO: again}
+    assert source.take_starts() == starts
+    assert not source.owns(ZERO, epoch)
+
+
+def test_a_place_before_the_committed_offset_is_committed_although_nothing_was_read_yet(consumer: Log) -> None:
+    source = source_of(consumer)
+    consumer.committed_offsets[ZERO] = 9
+    consumer.script = [raising(kafka_errors.LogTruncationError({ZERO: OffsetAndMetadata(8, "", 1)}))]
+    source.poll(0, 1)
+    consumer.next[ZERO] = 8
+    source.start_over()
+    assert source.take_starts() == {ZERO: 8}
+
+
+def test_where_nobody_can_tell_how_many_frames_were_lost_all_are_read_again(consumer: Log) -> None:
+    source, _ = truncated(consumer, [5, 6], None)
+    source.start_over()
+    assert consumer.at_beginning == {ZERO}
+    assert consumer.sought == {}
+
+
+def test_a_partition_that_was_made_anew_is_read_from_its_beginning_although_more_was_committed_of_the_old(
+    consumer: Log,
+) -> None:
+    source = source_of(consumer)
+    consumer.script = [
+        lambda: {ZERO: [record(ZERO, 499)]},
+        raising(kafka_errors.OffsetOutOfRangeError({ZERO: 500})),
+        lambda: {ZERO: [record(ZERO, 5)]},
+    ]
+    for _ in range(3):
+        source.poll(0, 1)
+    source.take_starts()
+    consumer.committed_offsets[ZERO], consumer.next[ZERO] = 500, 6
+    source.start_over()
+    assert consumer.sought == {ZERO: 5}
+    assert source.take_starts() == {ZERO: 5}
+    # Once the new position is committed, that counts.
+    consumer.committed_offsets[ZERO], consumer.next[ZERO] = 6, 7
+    source.start_over()
+    assert consumer.sought == {ZERO: 6}

@@ -41,6 +41,7 @@ class Consumer:
         self.script: list[Callable[[], dict[TopicPartition, list[Any]] | None]] = []
         self.state = MemberState.UNJOINED
         self.listener: Any = None
+        self.joined_again: list[str] = []
         self.ends: dict[TopicPartition, int] = {}
         self.true_ends: dict[TopicPartition, int] | None = None
         self.next: dict[TopicPartition, int] = {}
@@ -59,6 +60,9 @@ class Consumer:
         self.assigned = set(partitions)
         if added:
             self.listener.on_partitions_assigned(added)
+
+    def join_again_unless_leading(self) -> None:
+        self.joined_again.append(self.member_id)
 
     def lose(self) -> None:
         lost, self.assigned, self.member_id, self.state = self.assigned, set(), "", MemberState.UNJOINED
@@ -119,7 +123,7 @@ class Calls:
         if self.failure is not None:
             raise self.failure
 
-    def after_loss(self) -> None:
+    def after_loss(self, reason: str) -> None:
         self.losses += 1
 
 
@@ -207,6 +211,15 @@ def test_a_loss_that_the_client_does_not_tell_of_shows_in_the_member_id(
     assert not source.owns(ZERO, epoch)
     source.poll(0, 1)
     assert calls.losses == 1
+
+
+def test_the_group_is_joined_once_more_under_each_member_id(source: FrameSource, consumer: Consumer) -> None:
+    source.poll(0, 1)
+    assert consumer.joined_again == ["a"]
+    consumer.script = [lambda: consumer.join("b", ZERO)]
+    source.poll(0, 1)
+    source.poll(0, 1)
+    assert consumer.joined_again == ["a", "b"]
 
 
 def test_closing_finishes_and_commits_nothing(source: FrameSource, calls: Calls) -> None:

@@ -48,7 +48,7 @@ class Source:
     """Hands over the frames it is given, as many at a time as are asked for."""
 
     before_move: Callable[[], None]
-    after_loss: Callable[[], None]
+    after_loss: Callable[[str], None]
 
     rebalances = 1
     gone = 0
@@ -140,7 +140,7 @@ def line_among(
 ) -> Iterator[Line]:
     """A line over these three, its pipeline open; ``source`` is told what to call when partitions move or are lost."""
 
-    def source_of(before_move: Callable[[], None], after_loss: Callable[[], None]) -> Any:
+    def source_of(before_move: Callable[[], None], after_loss: Callable[[str], None]) -> Any:
         source.before_move, source.after_loss = before_move, after_loss
         return source
 

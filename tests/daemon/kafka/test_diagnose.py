@@ -180,16 +180,28 @@ class Client:
         return [{**self._found, "name": name} for name in names]
 
 
+WHOLE = {"partition_index": 0, "replica_nodes": [1, 2], "isr_nodes": [1, 2]}
+SHORT = {"partition_index": 3, "replica_nodes": [1, 2], "isr_nodes": [1]}
+
+
+def test_a_copy_that_is_out_of_sync_is_no_problem_by_itself() -> None:
+    state = topic_states(Client({"error_code": 0, "partitions": [WHOLE, SHORT]}), load_settings())[0]
+    assert (state.problem, state.copies_missing) == (
+        None,
+        "topic camera.frames lacks copies in sync of partition 3 (1 of 2)",
+    )
+
+
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
         ({"error_code": 29, "partitions": []}, Right("Read", "topic", "camera.frames").missing),
         (
-            {"error_code": 0, "partitions": [1, 2], "authorized_operations": ["DESCRIBE"]},
+            {"error_code": 0, "partitions": [WHOLE, WHOLE], "authorized_operations": ["DESCRIBE"]},
             Right("Read", "topic", "camera.frames").missing,
         ),
-        ({"error_code": 0, "partitions": [1, 2], "authorized_operations": ["READ"]}, None),
-        ({"error_code": 0, "partitions": [1, 2], "authorized_operations": None}, None),
+        ({"error_code": 0, "partitions": [WHOLE, WHOLE], "authorized_operations": ["READ"]}, None),
+        ({"error_code": 0, "partitions": [WHOLE, WHOLE], "authorized_operations": None}, None),
     ],
 )
 def test_rights_on_a_topic(found: dict[str, Any], problem: str | None) -> None:
