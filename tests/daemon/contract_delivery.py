@@ -9,6 +9,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from daemon.delivery import Delivery
 from daemon.kafka import clients
+from tests.support.groups import share
 from tests.support.topics import Lane
 
 
@@ -19,8 +20,7 @@ class DeliveryContract:
     def consumer(self, lane: Lane) -> Iterator[KafkaConsumer]:
         consumer = clients.consumer(lane.settings())
         consumer.subscribe([lane.frames])
-        while not consumer.assignment():
-            consumer.poll(100)
+        share(consumer)
         yield consumer
         consumer.close(autocommit=False)
 

@@ -8,7 +8,7 @@ import pytest
 
 from engines.errors import FrameRejectedError
 from tests.faults.ledger import DEFECT, KINDS, VERDICTS_SEEN, Kind, Ledger, kind_of, value_of
-from tests.hostile.mutations import DECODE, Message
+from tests.hostile.messages import DECODE, Message
 from tests.support.tiny_cascade import class_score, gate_score, mask_of
 
 
