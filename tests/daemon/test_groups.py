@@ -75,6 +75,11 @@ class Instance:
                 owned -= set(entry["partitions"])
         return owned
 
+    @property
+    def was_put_out(self) -> bool:
+        """Whether it knows that the group had put it out; also where it was frozen while it was joining."""
+        return self.told("partitions lost") + self.told("the group had put this instance out") > 0
+
     def ended(self) -> int:
         """Wait for its end; its exit code."""
         return self.process.wait(PATIENCE_S)
@@ -191,7 +196,7 @@ def test_whatever_happens_to_instances_nothing_is_lost_or_repeated_and_the_other
                 members.shared(first, second)
                 fourth.process.send_signal(signal.SIGCONT)
                 # Where its transaction was open for too long it is fenced, and for its supervisor to start again.
-                members.wait(lambda: fourth.process.poll() is not None or fourth.told("partitions lost") > 0)
+                members.wait(lambda: fourth.process.poll() is not None or fourth.was_put_out)
                 if fourth.process.poll() is not None or not comes_back(members, first, second, fourth):
                     assert fourth.ended() == 7, fourth.log.read_text()[-3000:]
                     fourth = members.start("d")
