@@ -22,6 +22,8 @@ from daemon.stopping import unwind_on_sigterm
 def command(_settings: Settings, port: int, data_dir: Path | None) -> None:
     """Run the embedded broker on loopback until SIGTERM or SIGINT. It is for development, never for production.
 
+    It hands out all that waits on a partition at once: more than about 250 MB there can no longer be read.
+
     Example: millwatch broker --port 9092 --data-dir /tmp/broker
     """
     unwind_on_sigterm()

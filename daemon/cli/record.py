@@ -26,8 +26,9 @@ from daemon.settings import Settings
     "--until", metavar="WHERE", help="latest (what is there now), a time, or the first offset left out [until Ctrl-C]."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Record at most N frames.")
+@click.option("--force", is_flag=True, help="Replace a recording that is there already.")
 @with_settings
-def command(settings: Settings, output: Path, start: str, until: str | None, limit: int | None) -> None:
+def command(settings: Settings, output: Path, start: str, until: str | None, limit: int | None, force: bool) -> None:
     """Write frames of the camera topic to a recording, byte for byte. Ctrl-C ends it and keeps what there is.
 
     It reads beside the service: no consumer group, no commits. Times are those of the records; an offset counts for
@@ -48,6 +49,8 @@ def command(settings: Settings, output: Path, start: str, until: str | None, lim
 
     if until == "earliest":
         raise UsageError("--until earliest is an empty range: use latest, a time or an offset")
+    if output.exists() and not force:
+        raise UsageError(f"{output}: is there already: name another file, or pass --force to replace it")
     first = parse_bound(start, "--from")
     last = None if until is None else parse_bound(until, "--until")
     topic = settings.kafka.topics.frames

@@ -17,6 +17,8 @@ from engines.errors import UsageError
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", min_length=1, max_length=200)]
 Milliseconds = Annotated[int, Field(ge=1)]
 
+MAX_PORT = 65_535
+
 
 class Topics(Section):
     """The three topics."""
@@ -134,6 +136,8 @@ class KafkaSettings(Section):
         for address in value.split(","):
             if not re.fullmatch(r"\s*(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]]+):\d{1,5}\s*", address):
                 raise ValueError("should be host:port, or several of them separated by commas")
+            if not 1 <= int(address.rpartition(":")[2]) <= MAX_PORT:
+                raise ValueError(f"should have ports from 1 to {MAX_PORT}")
         return value.replace(" ", "")
 
     @model_validator(mode="after")

@@ -71,13 +71,18 @@ def _sources(
         path = tuple(name.removeprefix(PREFIX).lower().split("__"))
         # Other programs, container platforms among them, set variables like MILLWATCH_PORT: only what is a key of the
         # first level, or has the separator of levels, is ours.
-        if name.startswith(PREFIX) and (len(path) > 1 or path[0] in Settings.model_fields):
+        if name.startswith(PREFIX) and (len(path) > 1 or _is_meant(path[0])):
             yield name, path, _from_text(text)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {override}: should be key.path=value, as in --set batch.max_frames=8")
         yield "--set", tuple(key.strip().split(".")), _from_text(text)
+
+
+def _is_meant(word: str) -> bool:
+    """Whether a word is a key of the first level, or so near to one that it is a slip."""
+    return bool(difflib.get_close_matches(word, Settings.model_fields, n=1, cutoff=0.85))
 
 
 def _from_text(text: str) -> str | None:

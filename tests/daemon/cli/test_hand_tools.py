@@ -66,6 +66,7 @@ def images(tmp_path: Path) -> Path:
         (("record",), "--output"),
         (("record", "--output", "r.parquet", "--from", "yesterday"), "--from yesterday: neither earliest"),
         (("record", "--output", "r.parquet", "--until", "earliest"), "--until earliest is an empty range"),
+        (("record", "--output", __file__), "is there already: name another file, or pass --force"),
         (("watch", "--from", "now"), "'--from'"),
         (("inspect", "images", "--truth", "t.csv"), "name their folder with --overlays"),
         (("inspect", "images", "--overlays", "o", "--truth", "t.csv"), "t.csv: no such table"),

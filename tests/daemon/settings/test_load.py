@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_digits_stay_text_where_text_is_wanted(monkeypatch: pytest.MonkeyPatch) 
         ("cascade=null", "cascade: null should be a path"),
         ("gate.threshold=nan", "gate.threshold: 'nan' should be a finite number"),
         ("kafka.bootstrap=b", "kafka.bootstrap: 'b' should be host:port, or several of them separated by commas"),
+        ("kafka.bootstrap=b:99999", "kafka.bootstrap: 'b:99999' should have ports from 1 to 65535"),
         (
             "kafka.heartbeat_interval_ms=9000",
             "kafka: heartbeat_interval_ms should be at most half of session_timeout_ms",
@@ -245,3 +247,14 @@ def test_set_says_the_same_as_a_file(tree: dict[str, dict[str, object]]) -> None
     by_file = load_settings(path)
     kept = {number: values for number, values in by_file.classes.items() if values != ClassSettings()}
     assert by_set == by_file.model_copy(update={"classes": kept})
+
+
+def test_a_variable_that_is_nearly_a_key_is_a_slip_and_others_belong_to_other_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MILLWATCH_PORT", "tcp://10.0.0.1:9109")
+    monkeypatch.setenv("MILLWATCH_KAFKA_HOME", "/opt/kafka")
+    load_settings(Path(os.devnull))
+    monkeypatch.setenv("MILLWATCH_CASCAD", "cascades/next")
+    with pytest.raises(UsageError, match=r"MILLWATCH_CASCAD: cascad: no such key .* did you mean cascade"):
+        load_settings(Path(os.devnull))
