@@ -149,9 +149,14 @@ class Outbox:
         return True
 
     def give_up(self) -> None:
-        """Return what waits for its commit: it will be read again. What is in doubt stays so until :meth:`settle`."""
+        """Return what waits for its commit: it will be read again. What is in doubt stays so until :meth:`settle`.
+
+        Ends what the delivery has open at once: while the line waits before it begins again, an open transaction would
+        hold up every reader of committed records, and the broker would fence it.
+        """
         self.account.returned += self._pending.tally.frames
         self._pending = Pending()
+        self._delivery.abort()
 
     def settle(self, marks_of: MarksOf) -> None:
         """Count the verdicts whose commit is in doubt: as committed where an offset bears its mark, else as returned.

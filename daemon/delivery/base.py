@@ -34,6 +34,9 @@ REFUSALS = (
 )
 """What the broker goes on refusing until somebody changes a right or a setting."""
 
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
+"""What the broker answers to a record that is larger than its topic takes."""
+
 DISPOSE_S = 5.0
 """Longest wait for a producer's thread to end."""
 
@@ -64,7 +67,8 @@ def failure(error: kafka_errors.KafkaError, name: str) -> Exception:
         )
     if isinstance(error, REFUSALS) or refused_resource(error) is not None:
         return diagnose.explain(error)
-    if isinstance(error, kafka_errors.MessageSizeTooLargeError | kafka_errors.RecordListTooLargeError):
+    # What fails after the refused record only quotes the refusal.
+    if any(isinstance(each, TOO_LARGE) for each in (error, *error.args)):
         return RecordTooLarge(f"{type(error).__name__}: {error}")
     return DeliveryAborted(f"{type(error).__name__}: {error}")
 

@@ -119,6 +119,8 @@ def explain(error: kafka_errors.KafkaError, rights: Sequence[Right] = ()) -> Bro
         if not missing:
             return BrokerError(f"the broker refused a right: {error}: see docs/security.md")
         return BrokerError("; ".join(right.missing for right in missing))
+    if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
+        return BrokerError("the broker refused the login: see kafka.security (username, password_file, token_file)")
     if isinstance(
         error, kafka_errors.RetriableError | kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kafka import errors as kafka_errors
 
-from daemon.delivery import CommitPostponed, DeliveryAborted, RecordTooLarge
+from daemon.delivery import CommitPostponed, DeliveryAborted, RecordTooLarge, failure
 from daemon.errors import BrokerError, BrokerUnreachableError, FencedError
 from daemon.frames import Frame
 from daemon.recovery import LONGEST_S, Backoff
@@ -249,7 +249,9 @@ def test_the_group_hears_of_a_line_that_waits_before_it_starts_over_and_nothing_
         line.run(until_idle_s=0.5)
     assert line.aborts == 2
     _, waiting = [index for index, call in enumerate(calls) if call == "commit"][:2]
-    meanwhile = calls[waiting + 1 : calls.index("abort", waiting)]
+    # No transaction stays open while the line waits.
+    assert calls[waiting + 1] == "abort"
+    meanwhile = calls[waiting + 2 : calls.index("abort", waiting + 2)]
     assert len(meanwhile) > 2
     assert set(meanwhile) == {"move"}
 
@@ -336,3 +338,9 @@ def test_a_stop_while_the_broker_is_away_at_start_ends_in_order() -> None:
         assert not thread.is_alive()
     assert source.closed
     assert line.account.balances(0)
+
+
+def test_what_only_quotes_a_refusal_for_size_is_one() -> None:
+    quoting = kafka_errors.KafkaError("a previous request has failed", kafka_errors.MessageSizeTooLargeError())
+    assert isinstance(failure(quoting, "line"), RecordTooLarge)
+    assert not isinstance(failure(kafka_errors.KafkaError("a previous request has failed"), "line"), RecordTooLarge)
