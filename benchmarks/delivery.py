@@ -16,18 +16,13 @@ import click
 from daemon.bench.brokers import BROKERS, BrokerKind, open_broker
 from daemon.bench.machine import cpu_model
 from daemon.bench.result import Measured, Percentiles, rounded
+from daemon.bench.run import BROKER_WARM_UPS, WARM_UP_SHARE
 from daemon.bench.stream import Options, measure_end_to_end, measure_latency, open_lane
 from daemon.bench.workload import read_workload
 from engines.cores import core_count
 from engines.recording import RecordedFrame
 
 DELIVERIES = ("exactly_once", "at_least_once")
-
-WARM_UPS = 2
-"""Rounds that do not count: Java compiles what is busy only after thousands of frames."""
-
-WARM_UP_SHARE = 10
-"""The latency of one frame in so many, the first ones, does not count."""
 
 
 @dataclass(slots=True)
@@ -62,7 +57,7 @@ def main(
     recorded = read_workload(folder / "recording.parquet", folder / "truth.csv", defect_rate).frames(frames)
     contenders = [Contender(name, Options(config, (*overrides, f"kafka.delivery={name}"))) for name in DELIVERIES]
     with open_broker(broker) as bootstrap:
-        for number in range(WARM_UPS):
+        for number in range(BROKER_WARM_UPS):
             _measure_speed(contenders[number % len(contenders)], bootstrap, recorded)
         for contender in contenders:
             contender.speeds.clear()

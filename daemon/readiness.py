@@ -31,8 +31,7 @@ while a token is renewed its file may be empty."""
 
 CheckBroker = Callable[[], None]
 """Finds out why the broker gives trouble: raises BrokerUnreachableError where waiting may help, BrokerError or
-UsageError
-where it does not."""
+UsageError where it does not."""
 
 
 class Readiness:
