@@ -71,22 +71,23 @@ class ExactlyOnce(Delivery):
             raise failure(error, self._name) from error
 
     def commit(self, offsets: Offsets, mark: str = "") -> None:
-        """Flush, verify, add the offsets, commit: all of it within the time that was given."""
+        """Add the offsets, flush, verify, commit: all of it within the time that was given.
+
+        The offsets are on their way while the records are: one after the other, the line would wait for its turn of
+        the interpreter once more. Nothing counts before the commit, which comes after every answer.
+        """
         left = countdown(self._timeout_s)
         try:
             producer = self._begun()
-            producer.flush(left())
-            for future in self._sent:
-                future.get(left())
             member = self._membership()
             if member.generation_id < 0:
                 raise DeliveryAborted("the membership of the group was lost")
-            transactions.add_offsets(
-                producer,
-                {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()},
-                member,
-                left(),
-            )
+            committed = {partition: OffsetAndMetadata(offset, mark, -1) for partition, offset in offsets.items()}
+            begun = transactions.begin_offsets(producer, committed, member)
+            producer.flush(left())
+            for future in self._sent:
+                future.get(left())
+            transactions.await_offsets(producer, begun, left())
             transactions.commit(producer, left())
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name) from error

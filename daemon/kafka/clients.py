@@ -44,9 +44,10 @@ CONNECT_TIMEOUT_MS = 10_000
 METADATA_AGE_MS = 30_000
 """How long it may take until new partitions are seen. With the client's default that is 5 minutes."""
 
-RETRY_BACKOFF_MS = 20
+RETRY_BACKOFF_MS = 5
 """Pause before a transactional request is tried again. The broker answers "concurrent transactions" while it still
-completes the last one: with the client's default of 100 ms every fast commit would wait that long."""
+completes the last one, which takes it some milliseconds: with the client's default of 100 ms every commit that follows
+another at once would wait that long."""
 
 RECORD_OVERHEAD_BYTES = 16_384
 """Room that a request needs beside a record's value: its headers, its key and the batch around it."""

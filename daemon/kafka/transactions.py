@@ -18,7 +18,22 @@ def add_offsets(
     producer: KafkaProducer, offsets: Mapping[TopicPartition, OffsetAndMetadata], member: Any, timeout_s: float
 ) -> None:
     """Make the group's offsets part of the transaction. Raises ``KafkaTimeoutError`` and the client's errors."""
-    _within(producer, producer._transaction_manager.send_offsets_to_transaction(offsets, member), timeout_s)
+    await_offsets(producer, begin_offsets(producer, offsets, member), timeout_s)
+
+
+def begin_offsets(producer: KafkaProducer, offsets: Mapping[TopicPartition, OffsetAndMetadata], member: Any) -> Any:
+    """Begin to make the group's offsets part of the transaction; :func:`await_offsets` takes what this returns.
+
+    Raises the client's errors.
+    """
+    begun = producer._transaction_manager.send_offsets_to_transaction(offsets, member)
+    producer._sender.wakeup()
+    return begun
+
+
+def await_offsets(producer: KafkaProducer, begun: Any, timeout_s: float) -> None:
+    """Return when the offsets are part of the transaction. Raises ``KafkaTimeoutError`` and the client's errors."""
+    _within(producer, begun, timeout_s)
 
 
 def commit(producer: KafkaProducer, timeout_s: float) -> None:

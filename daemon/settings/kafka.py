@@ -110,7 +110,7 @@ class KafkaSettings(Section):
         500, le=60_000, description="longest time, in ms, that offsets of clean frames wait for their commit"
     )
     publish_delay_ms: int = Field(
-        10, ge=0, le=60_000, description="longest time, in ms, that a finished event waits for others before its commit"
+        0, ge=0, le=60_000, description="longest time, in ms, that a finished event waits for others before its commit"
     )
     commit_max_frames: int = Field(2000, ge=1, le=1_000_000, description="frames after which a commit starts at once")
     session_timeout_ms: Milliseconds = Field(
