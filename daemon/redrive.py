@@ -24,7 +24,7 @@ from daemon.camera_topic import CameraTopic, ReturningFrame
 from daemon.deadletters import CAPTURED_AT, REASON, REDRIVEN, SOURCE, VALUE_OMITTED, capture_time
 from daemon.delivery.base import is_fenced
 from daemon.errors import BrokerError, FencedError, UncommittedError
-from daemon.frames import Headers, Record, last_header
+from daemon.frames import Headers, Record, last_header, value_beside
 from daemon.kafka import clients, diagnose
 from daemon.kafka.session import partitions_of, session
 from daemon.record import Bound, RangeReader
@@ -236,7 +236,7 @@ class Redriver:
         topic, partition, offset = _source(headers)
         if topic != self._settings.kafka.topics.frames:
             raise _Unreturnable(OTHER_TOPIC)
-        key, value = letter.key, letter.value or b""
+        key, value = letter.key, letter.value
         captured = last_header(headers, CAPTURED_AT)
         omitted = last_header(headers, VALUE_OMITTED)
         if omitted is not None:
@@ -244,15 +244,15 @@ class Redriver:
             original = self._camera.record_at(partition, offset)
             if original is None:
                 raise _Unreturnable(SOURCE_GONE)
-            key, value, headers = original.key, original.value or b"", tuple(original.headers)
-            if str(len(value)).encode() != omitted:
+            key, value, headers = original.key, original.value, tuple(original.headers)
+            if str(len(value or b"")).encode() != omitted:
                 raise _Unreturnable(SOURCE_CHANGED)
             captured = capture_time(original.timestamp)
         own = [(name, content or b"") for name, content in headers if not name.startswith("millwatch-")]
         if captured is not None and all(name != "captured-at" for name, _ in own):
             own.append(("captured-at", captured))
         own.append((REDRIVEN, f"{letter.topic}-{letter.partition}-{letter.offset}".encode()))
-        frame = ReturningFrame(key, value, own, partition)
+        frame = ReturningFrame(key, value_beside(key, value), own, partition)
         if frame.size > clients.redrive_record_bytes(self._settings):
             raise _Unreturnable(TOO_LARGE)
         return frame

@@ -38,7 +38,7 @@ ALL = Selection()
 class Death:
     """How a frame died: what the service was given, and why it gave up."""
 
-    value: bytes
+    value: bytes | None
     reason: str = "checksum"
     key: bytes | None = b"cam-1"
     headers: tuple[tuple[str, bytes | None], ...] = ()
@@ -216,6 +216,19 @@ def test_a_value_that_was_left_out_is_fetched_from_its_source(lane: Lane) -> Non
     # What stays behind is not taken for put back.
     again = go(lane)
     assert (again.put_back_before.total(), again.left_behind.total(), again.put_back.total()) == (1, 3, 0)
+
+
+def test_a_missing_value_comes_back_missing_and_an_empty_one_empty(lane: Lane) -> None:
+    lane.send([None], partitions=1, note="n" * 5_000)
+    # Of the last the letter holds no headers, for their size: all of it is fetched from its source.
+    fetched = Death(None, "empty", headers=(("note", b"n" * 5_000),), offset=0, max_bytes=3_000)
+    bury(lane, [Death(None, "empty", key=b"cam-7"), Death(b"", "empty", key=b"cam-8"), fetched])
+    letters = lane.committed(lane.dead, lambda seen: len(seen) >= 3)
+    assert [letter.value for letter in letters] == [None, b"", None]
+    assert go(lane).put_back == {"empty": 3}
+    frames = {record.key: record for record in returned(lane, 4) if "millwatch-redriven" in dict(record.headers)}
+    assert {key: record.value for key, record in frames.items()} == {b"cam-7": None, b"cam-8": b"", b"cam-1": None}
+    assert dict(frames[b"cam-1"].headers)["note"] == b"n" * 5_000
 
 
 def test_what_cannot_be_put_back_is_counted_with_the_reason(lane: Lane) -> None:

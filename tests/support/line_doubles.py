@@ -118,7 +118,7 @@ class Recorder(Delivery):
 
     def open(self) -> None: ...
 
-    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         self.sent.set()
 
     def commit(self, offsets: Offsets, mark: str = "") -> None:
