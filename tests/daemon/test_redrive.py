@@ -342,16 +342,16 @@ def test_a_range_that_is_open_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_puts_each_letter_back_once(lane: Lane) -> None:
-    count = 4_000
+    count = 2_000
     chance = random.Random(11)
     bury(lane, [Death(b"%05d" % at, chance.choice(["checksum", "stale"])) for at in range(count)])
     program = (
-        "from daemon import redrive; from daemon.cli import main; redrive.MAX_BATCH_FRAMES = 20; main()"  # 200 commits
+        "from daemon import redrive; from daemon.cli import main; redrive.MAX_BATCH_FRAMES = 10; main()"  # 200 commits
     )
     command = [sys.executable, "-c", program, "redrive", *(f"--set={override}" for override in lane.overrides)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     kills = 0
-    for _ in range(6):
+    for _ in range(4):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
         before = group_account(lane)
         deadline = time.monotonic() + PATIENCE_S
