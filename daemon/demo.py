@@ -43,6 +43,7 @@ from daemon.scoring import total
 from daemon.settings import HttpSettings, Security, Settings
 from daemon.truth import TruthTable, read_truth
 from daemon.verdicts import VerdictReader, Verdicts
+from daemon.wording import counted
 from engines.build import BuildStep, build_cascade
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import UsageError
@@ -102,7 +103,11 @@ def run_demo(settings: Settings, shown: DemoInput, output: Path, console: Consol
         daemon = resources.enter_context(DaemonProcess(settings, output))
         seconds = daemon.wait_ready()
         _tell(console, "daemon", f"millwatch run, process {daemon.pid}, ready after {seconds:.1f} s, log {daemon.log}")
-        _tell(console, "replay", f"{shown.frames} frames of the {shown.source} to {settings.kafka.topics.frames}")
+        _tell(
+            console,
+            "replay",
+            f"{counted(shown.frames, 'frame')} of the {shown.source} to {settings.kafka.topics.frames}",
+        )
         verdicts, duration_s = _run(settings, shown, daemon, console)
         daemon.stop()
         check_account(verdicts, shown.frames, _committed(settings))
@@ -133,13 +138,14 @@ def check_account(verdicts: Verdicts, taken: int, committed: int) -> None:
     """Raise :class:`UncommittedError` unless every frame has exactly one verdict and its offset is committed."""
     if verdicts.repeated:
         raise UncommittedError(
-            f"{len(verdicts.repeated)} frames have two verdicts, the first is {verdicts.repeated[0]}"
+            f"{counted(len(verdicts.repeated), 'frame')} with two verdicts, the first is {verdicts.repeated[0]}"
         )
-    counted = f"{verdicts.clean} clean + {verdicts.defective} defective + {len(verdicts.dead)} dead"
+    frames = counted(taken, "frame")
+    found = f"{verdicts.clean} clean + {verdicts.defective} defective + {len(verdicts.dead)} dead"
     if verdicts.settled != taken:
-        raise UncommittedError(f"{taken} frames in, but {counted}: {taken - verdicts.settled} have no verdict")
+        raise UncommittedError(f"{frames} in, but {found}: {taken - verdicts.settled} without a verdict")
     if committed != taken:
-        raise UncommittedError(f"{taken} frames in = {counted}, but {committed} offsets committed")
+        raise UncommittedError(f"{frames} in = {found}, but {counted(committed, 'offset')} committed")
 
 
 def prepare_output(output: Path) -> Path:
@@ -256,7 +262,7 @@ def _facts(
         )
     shown_settings["defects"] = f"one entry per {values.regions}"
     shown_settings["delivery"] = settings.kafka.delivery.replace("_", " ")
-    shown_settings["batch"] = f"{settings.batch.max_frames} frames, or {settings.batch.max_wait_ms:g} ms"
+    shown_settings["batch"] = f"{counted(settings.batch.max_frames, 'frame')}, or {settings.batch.max_wait_ms:g} ms"
     return RunFacts(
         title="Inspection report",
         source=shown.source,
@@ -283,7 +289,7 @@ def _summary(console: Console, report: Report, output: Path) -> None:
     rate = report.frames_per_second
     account = f"{report.clean} clean + {report.defective} defective + {len(report.dead)} dead"
     console.print()
-    _tell(console, "account", f"{report.taken} frames in = {account}: every frame accounted for")
+    _tell(console, "account", f"{counted(report.taken, 'frame')} in = {account}: every frame accounted for")
     speed = "" if rate is None else f", {rate:.1f} frames/s with engines, broker and replay on the same cores"
     _tell(console, "speed", f"{report.duration_s:.1f} s{speed}")
     console.print(_class_table(report))

@@ -117,8 +117,8 @@ class Line:
         return FrameAges(age_s(self._pipeline.oldest_ms, self._outbox.oldest_ms), age_s(self._unread_since_ms))
 
     @property
-    def span(self) -> Span:
-        """How long the line has worked."""
+    def span(self) -> Span | None:
+        """How long the line has worked; None where it had nothing to do."""
         return self._stopwatch.span
 
     @property

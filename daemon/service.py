@@ -253,6 +253,6 @@ def _log_account(line: Line) -> None:
         in_flight=line.in_flight,
         commits=line.commits,
         aborts=line.aborts,
-        seconds=round(span.seconds, 3),
-        cpu_seconds=round(span.cpu_seconds, 3),
+        seconds=span and round(span.seconds, 3),
+        cpu_seconds=span and round(span.cpu_seconds, 3),
     )
