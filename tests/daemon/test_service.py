@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 from kafka import KafkaProducer
+from structlog.testing import capture_logs
 
+from daemon import service
 from daemon.accounting import Account
+from daemon.embedded_broker import free_port
+from daemon.inspector import open_inspector
 from daemon.service import run_service
+from daemon.settings import load_settings
 from engines import rle
 from tests.support.running_service import run
 from tests.support.tiny_cascade import GREY, frame_with, mask_of, write_tiny_cascade
@@ -205,8 +210,6 @@ def test_an_event_over_the_limit_goes_without_its_masks(lane: Lane, built: list[
 def test_a_stop_finishes_what_is_in_hand_and_commits_it(
     lane: Lane, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from daemon import service
-
     lives: list[Any] = []
     first_life = service._Life
     monkeypatch.setattr(service, "_Life", lambda: lives.append(first_life()) or lives[-1])
@@ -223,11 +226,22 @@ def test_a_stop_finishes_what_is_in_hand_and_commits_it(
     assert len(lane.committed(lane.events, lambda seen: len(seen) >= account.taken)) == account.taken
 
 
-def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(built: list[str], tmp_path: Path) -> None:
-    from daemon import service
-    from daemon.embedded_broker import free_port
-    from daemon.settings import load_settings
+def test_the_engines_that_are_built_at_the_start_are_told_one_by_one(tmp_path: Path) -> None:
+    cascade = write_tiny_cascade(tmp_path / "cascade")
+    settings = load_settings(None, [f"cascade={cascade}", f"engine.directory={tmp_path / 'engines'}"])
+    life = service._Life()
+    with capture_logs() as entries, open_inspector(settings, life.builds):
+        built = [(entry["number"], entry["of"]) for entry in entries if entry["event"] == "building an engine"]
+    assert len(built) > 1
+    assert built == [(number, len(built)) for number in range(1, len(built) + 1)]
+    assert "the engines are being built" in life.readiness()[1]
+    again = service._Life()
+    with capture_logs() as entries, open_inspector(settings, again.builds):
+        assert entries == []
+    assert "the engines are being loaded" in again.readiness()[1]
 
+
+def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(built: list[str], tmp_path: Path) -> None:
     settings = load_settings(None, [*built, f"kafka.bootstrap=127.0.0.1:{free_port()}", "http.port=0"])
     life = service._Life()
     threading.Timer(1.0, life.stop).start()
