@@ -176,7 +176,7 @@ class Line:
             if self._behind:
                 self._source.ask_for_ends()
             self.lag = self._source.lag()
-            self._unread_since_ms = self._source.unread_since_ms()
+            self._unread_since_ms = self._source.unread_since_ms(self.lag)
             self._readiness.look(self._source.trouble())
 
     def _drain(self) -> None:

@@ -102,7 +102,7 @@ class Source:
     def lag(self) -> dict[int, int]:
         return {}
 
-    def unread_since_ms(self) -> int | None:
+    def unread_since_ms(self, lag: dict[int, int]) -> int | None:
         return None
 
 
