@@ -49,6 +49,7 @@ EARLIEST, LATEST = Bound("earliest"), Bound("latest")
 NOT_A_LETTER = "not a dead letter: no millwatch-reason"
 NO_SOURCE = "no millwatch-source that can be read"
 OTHER_TOPIC = "from another topic"
+DIED_AGAIN = "died again after it was put back, --died-again takes it"
 SOURCE_GONE = "value left out, and the frame is gone from its topic"
 SOURCE_CHANGED = "value left out, and its place has a record of another size"
 TOO_LARGE = "larger than input.max_bytes"
@@ -57,13 +58,15 @@ TOO_LARGE = "larger than input.max_bytes"
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which letters are put back: those of a range of the dead-letter topic, of some reasons (none: of all), at most
-    ``limit``; with ``again`` also those that were put back before."""
+    ``limit``; with ``again`` also those that were put back before, and with ``died_again`` also those of frames that
+    died again after they had been put back, which a run without a cure would put back for ever."""
 
     start: Bound = EARLIEST
     until: Bound = LATEST
     reasons: frozenset[str] = frozenset()
     limit: int | None = None
     again: bool = False
+    died_again: bool = False
 
     def __post_init__(self) -> None:
         # Frames that die again become letters of this topic: a range that is open would never end.
@@ -234,6 +237,7 @@ class Redriver:
     def _frame_of(self, letter: Record) -> ReturningFrame:
         headers: Headers = tuple(letter.headers)
         topic, partition, offset = _source(headers)
+        self._check_first_death(headers)
         if topic != self._settings.kafka.topics.frames:
             raise _Unreturnable(OTHER_TOPIC)
         key, value = letter.key, letter.value
@@ -247,6 +251,7 @@ class Redriver:
             key, value, headers = original.key, original.value, tuple(original.headers)
             if str(len(value or b"")).encode() != omitted:
                 raise _Unreturnable(SOURCE_CHANGED)
+            self._check_first_death(headers)
             captured = capture_time(original.timestamp)
         own = [(name, content or b"") for name, content in headers if not name.startswith("millwatch-")]
         if captured is not None and all(name != "captured-at" for name, _ in own):
@@ -256,6 +261,10 @@ class Redriver:
         if frame.size > clients.redrive_record_bytes(self._settings):
             raise _Unreturnable(TOO_LARGE)
         return frame
+
+    def _check_first_death(self, headers: Headers) -> None:
+        if not self._selection.died_again and last_header(headers, REDRIVEN) is not None:
+            raise _Unreturnable(DIED_AGAIN)
 
     def _put_back(self) -> None:
         """Send the batch and commit its account."""
@@ -273,7 +282,7 @@ class Redriver:
             raise UncommittedError(
                 f"{partition.topic}-{partition.partition}: what was put back lies in {account.range_count()} separate "
                 "ranges, too many to be noted beside the group's offset; put back what lies between them first: "
-                "--from earliest, without --limit and --until"
+                "--from earliest and --died-again, without --limit and --until"
             )
         return OffsetAndMetadata(account.end, text, -1)
 

@@ -130,11 +130,33 @@ def test_a_frame_that_dies_again_comes_back_with_the_newer_letter_as_its_origin(
     bury(lane, [Death(b"x", headers=(("millwatch-redriven", b"elsewhere-0-5"), ("millwatch-detail", b"old")))])
     (letter,) = lane.committed(lane.dead, bool)
     assert ("millwatch-redriven", b"elsewhere-0-5") in letter.headers
-    go(lane)
+    go(lane, Selection(died_again=True))
     (frame,) = returned(lane, 1)
     names = [name for name, _ in frame.headers if name.startswith("millwatch-")]
     assert names == ["millwatch-redriven"]
     assert dict(frame.headers)["millwatch-redriven"] == f"{lane.dead}-0-0".encode()
+
+
+def test_a_frame_that_died_again_stays_until_it_is_asked_for_and_then_comes_back_once(lane: Lane) -> None:
+    redriven = (("millwatch-redriven", b"elsewhere-0-5"),)
+    big = b"x" * 20_000
+    lane.send([big], partitions=1, millwatch_redriven="elsewhere-0-6")
+    # Of the last the letter has lost its headers, for their size, and the frame itself tells.
+    fetched = Death(big, "truncated", headers=(), offset=0, max_bytes=10_000)
+    bury(lane, [Death(b"once"), Death(b"again", headers=redriven), Death(b"stale", "stale", headers=redriven), fetched])
+    for selection in (ALL, Selection(again=True)):
+        outcome = go(lane, selection)
+        assert outcome.put_back == {"checksum": 1}
+        assert outcome.left_behind == {
+            ("checksum", redrive.DIED_AGAIN): 1,
+            ("stale", redrive.DIED_AGAIN): 1,
+            ("truncated", redrive.DIED_AGAIN): 1,
+        }
+    asked = Selection(died_again=True)
+    assert go(lane, replace(asked, reasons=frozenset({"checksum", "truncated"}))).put_back.total() == 2
+    assert go(lane, asked).put_back == {"stale": 1}
+    assert (go(lane, asked).put_back.total(), go(lane).put_back_before.total()) == (0, 4)
+    assert values(returned(lane, 6)) == sorted([big, b"once", b"once", b"again", b"stale", big])
 
 
 def test_each_letter_comes_back_once_whatever_is_chosen_in_whatever_order(lane: Lane) -> None:

@@ -102,4 +102,9 @@ def test_frames_that_died_of_a_setting_have_their_verdicts_once_it_is_mended(
     first = next(letter for letter in letters if letter.value == b"no picture")
     assert dict(letters[3].headers)["millwatch-redriven"] == f"{lane.dead}-0-{first.offset}".encode()
     assert run(*arguments) == 0
+    assert capsys.readouterr().out == (
+        f"0 put back into {lane.frames}, 3 put back before, 1 left behind\n  checksum: 3 put back before\n"
+        "  unknown-format: 1 left behind: died again after it was put back, --died-again takes it\n"
+    )
+    assert run("--died-again", *arguments) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"1 put back into {lane.frames}, 3 put back before, 0 left behind"
