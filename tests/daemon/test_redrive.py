@@ -18,8 +18,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon import camera_topic, redrive
-from daemon.deadletters import dead_letter
+from daemon import camera_topic, redrive, returning_frames
+from daemon.deadletters import capture_time, dead_letter
 from daemon.errors import BrokerError, FencedError, UncommittedError
 from daemon.frames import Frame, FrameMeta
 from daemon.pipeline import Rejection
@@ -123,7 +123,7 @@ def test_a_frame_comes_back_as_it_was_and_says_where_from(lane: Lane) -> None:
     ]
     assert (two.key, two.value) == (None, b"two")
     captured = dict(two.headers)["captured-at"].decode()
-    assert captured == redrive.capture_time(NOW_MS - 60_000).decode()  # type: ignore[union-attr]
+    assert captured == capture_time(NOW_MS - 60_000).decode()  # type: ignore[union-attr]
 
 
 def test_a_frame_that_dies_again_comes_back_with_the_newer_letter_as_its_origin(lane: Lane) -> None:
@@ -148,9 +148,9 @@ def test_a_frame_that_died_again_stays_until_it_is_asked_for_and_then_comes_back
         outcome = go(lane, selection)
         assert outcome.put_back == {"checksum": 1}
         assert outcome.left_behind == {
-            ("checksum", redrive.DIED_AGAIN): 1,
-            ("stale", redrive.DIED_AGAIN): 1,
-            ("truncated", redrive.DIED_AGAIN): 1,
+            ("checksum", returning_frames.DIED_AGAIN): 1,
+            ("stale", returning_frames.DIED_AGAIN): 1,
+            ("truncated", returning_frames.DIED_AGAIN): 1,
         }
     asked = Selection(died_again=True)
     assert go(lane, replace(asked, reasons=frozenset({"checksum", "truncated"}))).put_back.total() == 2
@@ -231,7 +231,10 @@ def test_a_value_that_was_left_out_is_fetched_from_its_source(lane: Lane) -> Non
     bury(lane, [*elsewhere[:2], lost, elsewhere[2]])
     outcome = go(lane)
     assert outcome.put_back == {"truncated": 1}
-    assert outcome.left_behind == {("truncated", redrive.SOURCE_CHANGED): 1, ("truncated", redrive.SOURCE_GONE): 2}
+    assert outcome.left_behind == {
+        ("truncated", returning_frames.SOURCE_CHANGED): 1,
+        ("truncated", returning_frames.SOURCE_GONE): 2,
+    }
     *_, frame = sorted(returned(lane, 4), key=lambda record: (record.partition, record.offset))
     assert (frame.partition, frame.key, frame.value) == (0, b"cam-1", big)
     assert list(dict(frame.headers)) == ["coil-id", "captured-at", "millwatch-redriven"]
@@ -263,17 +266,17 @@ def test_what_cannot_be_put_back_is_counted_with_the_reason(lane: Lane) -> None:
     outcome = go(lane, ALL, "input.max_bytes=1000", "kafka.max_message_bytes=100000", "events.max_bytes=65536")
     assert outcome.put_back == {"checksum": 1}
     assert outcome.left_behind == {
-        ("checksum", redrive.OTHER_TOPIC): 1,
-        ("too-large", redrive.TOO_LARGE): 1,
+        ("checksum", returning_frames.OTHER_TOPIC): 1,
+        ("too-large", returning_frames.TOO_LARGE): 1,
         ("-", redrive.NOT_A_LETTER): 1,
-        ("stale", redrive.NO_SOURCE): 1,
+        ("stale", returning_frames.NO_SOURCE): 1,
     }
     assert outcome.lines("f", dry_run=False) == [
         "1 put back into f, 0 put back before, 4 left behind",
         f"  -: 1 left behind: {redrive.NOT_A_LETTER}",
-        f"  checksum: 1 put back, 1 left behind: {redrive.OTHER_TOPIC}",
-        f"  stale: 1 left behind: {redrive.NO_SOURCE}",
-        f"  too-large: 1 left behind: {redrive.TOO_LARGE}",
+        f"  checksum: 1 put back, 1 left behind: {returning_frames.OTHER_TOPIC}",
+        f"  stale: 1 left behind: {returning_frames.NO_SOURCE}",
+        f"  too-large: 1 left behind: {returning_frames.TOO_LARGE}",
     ]
     assert values(returned(lane, 1)) == [b"fine"]
 
