@@ -5,10 +5,12 @@ One process is broker and controller, on loopback, without security and without 
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import Self
 
@@ -59,6 +61,13 @@ def home() -> Path | None:
     return Path(value).resolve() if value and shutil.which("java") else None
 
 
+def _cluster_id() -> str:
+    # As Kafka's own tool makes it, which would start a Java machine of its own for it.
+    identity = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # A word that begins with a dash would be an option.
+    return _cluster_id() if identity.startswith("-") else identity
+
+
 class ApacheKafka:
     """A broker that lives as long as the context, its data and its log in ``folder``, which stays.
 
@@ -82,8 +91,7 @@ class ApacheKafka:
         )
 
     def __enter__(self) -> Self:
-        identity = self._run("kafka-storage.sh", "random-uuid").split()[-1]
-        self._run("kafka-storage.sh", "format", "--standalone", "-t", identity, "-c", str(self._properties))
+        self._run("kafka-storage.sh", "format", "--standalone", "-t", _cluster_id(), "-c", str(self._properties))
         self.start()
         return self
 

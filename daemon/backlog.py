@@ -61,9 +61,9 @@ class Backlog:
                 behind[partition] = max(0, max(ends) - position)
         return behind
 
-    def unread_since_ms(self, partitions: Iterable[TopicPartition]) -> int | None:
+    def unread_since_ms(self, behind: Iterable[TopicPartition]) -> int | None:
         """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known: of each
-        partition that has unread frames the last that was read, of these the oldest. None where all are read."""
-        behind = [partition for partition, frames in self.lag(partitions).items() if frames]
+        partition that has unread frames, which ``behind`` are, the last that was read, of these the oldest. None where
+        all are read."""
         known = [self._last_read_ms.get(partition, -1) for partition in behind]
         return min((appended for appended in known if appended >= 0), default=None)

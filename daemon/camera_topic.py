@@ -33,7 +33,7 @@ class ReturningFrame:
     """A frame on its way back. ``partition`` is the one that it came from."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
     partition: int
 

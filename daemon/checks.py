@@ -13,6 +13,7 @@ from daemon.kafka.rehearsal import rehearsal
 from daemon.kafka.topics import create_topics, topic_states
 from daemon.kafka.versions import check_transactions
 from daemon.settings import Settings
+from daemon.wording import counted
 from engines.backends import open_compiler
 from engines.definition import load_definition
 from engines.errors import EngineError, MillwatchError
@@ -23,11 +24,12 @@ from engines.settings import effective_settings
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One thing that was looked at. ``exit_code`` is 0 where it is right; then ``detail`` tells what was found,
-    otherwise what is wrong and what to do."""
+    otherwise what is wrong and what to do. One that was ``skipped`` was not looked at; ``detail`` tells why."""
 
     item: str
     detail: str
     exit_code: int = 0
+    skipped: bool = False
 
 
 def run_checks(settings: Settings, *, offline: bool, create: bool, transactions: bool = False) -> Iterator[Outcome]:
@@ -40,7 +42,10 @@ def run_checks(settings: Settings, *, offline: bool, create: bool, transactions:
     yield cascade
     device = _outcome("device", lambda: _device(settings))
     yield device
-    if not (cascade.exit_code or device.exit_code):
+    wrong = [outcome.item for outcome in (cascade, device) if outcome.exit_code]
+    if wrong:
+        yield Outcome("engines", f"not checked, since the {wrong[0]} is not right", skipped=True)
+    else:
         yield _outcome("engines", lambda: _engines(settings))
     if not offline:
         broker = list(_broker(settings, create=create))
@@ -80,7 +85,8 @@ def _engines(settings: Settings) -> str:
     with open_inspector(settings) as cascade:
         cascade.probe()
         precisions = ", ".join(sorted(set(fit.manifest.precisions.values())))
-        return f"{len(fit.manifest.stages)} stages in {precisions}, the device answers, {cascade.slots} slots"
+        stages, slots = counted(len(fit.manifest.stages), "stage"), counted(cascade.slots, "slot")
+        return f"{stages} in {precisions}, the device answers, {slots}"
 
 
 def _broker(settings: Settings, *, create: bool) -> Iterator[Outcome]:
@@ -93,7 +99,7 @@ def _broker(settings: Settings, *, create: bool) -> Iterator[Outcome]:
                 create_topics(client, settings, [state for state in states if state.missing])
                 states = topic_states(client, settings)
             for state in states:
-                partitions = f"{state.name}, {state.partitions} partition{'' if state.partitions == 1 else 's'}"
+                partitions = f"{state.name}, {counted(state.partitions, 'partition')}"
                 found.append(Outcome(f"topic {state.key}", state.problem or partitions, 3 if state.problem else 0))
             found.append(_outcome("delivery", lambda: _delivery(client, settings)))
             diagnose.check_names(client, settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from daemon.frames import Frame, camera_of, format_time, last_header
+from daemon.frames import Frame, camera_of, format_time, last_header, value_beside
 from daemon.pipeline import Rejection
 
 REASON = "millwatch-reason"
@@ -26,7 +26,7 @@ class DeadLetter:
     """A record for the dead-letter topic."""
 
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
 
 
@@ -64,15 +64,15 @@ def dead_letter(frame: Frame, rejection: Rejection, max_message_bytes: int) -> D
     if captured is not None and frame.meta.header("captured-at") is None:
         # The letter has a time of its own, and where the frame was is soon gone.
         added.append((CAPTURED_AT, captured))
-    value = frame.value or b""
+    value = frame.value
     if record_size(key, value, own + added) > max_message_bytes:
-        added.append((VALUE_OMITTED, str(len(value)).encode()))
-        value = b""
+        added.append((VALUE_OMITTED, str(len(value or b"")).encode()))
+        value = None if value is None else b""
     while own and record_size(key, value, own + added) > max_message_bytes:
         own.remove(max(own, key=lambda header: len(header[0].encode()) + len(header[1])))
     if record_size(key, value, own + added) > max_message_bytes:
         key = None
-    return DeadLetter(key, value, own + added)
+    return DeadLetter(key, value_beside(key, value), own + added)
 
 
 def dead_frame(key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes | None], ...]) -> DeadFrame:
@@ -93,11 +93,11 @@ def dead_frame(key: bytes | None, value: bytes | None, headers: tuple[tuple[str,
     )
 
 
-def record_size(key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> int:
+def record_size(key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> int:
     """Bytes that a record takes on the wire, rounded up."""
     # Each header adds two lengths of up to five bytes beside its name and value.
     names_and_values = sum(len(name.encode()) + len(content) + 10 for name, content in headers)
-    return RECORD_OVERHEAD + len(key or b"") + len(value) + names_and_values
+    return RECORD_OVERHEAD + len(key or b"") + len(value or b"") + names_and_values
 
 
 def capture_time(timestamp_ms: int) -> bytes | None:

@@ -20,11 +20,10 @@ from pathlib import Path
 
 from kafka import KafkaConsumer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from daemon.daemon_process import LOG_FILE, DaemonProcess
 from daemon.decoding import frame_decoder
+from daemon.demo_summary import tell, tell_summary
 from daemon.embedded_broker import EmbeddedBroker, free_port
 from daemon.errors import UncommittedError
 from daemon.event_table import EventTable
@@ -34,15 +33,14 @@ from daemon.kafka import clients
 from daemon.kafka.diagnose import connected
 from daemon.kafka.session import partitions_of, session
 from daemon.kafka.topics import create_topics, topic_states
-from daemon.pictures.palette import class_colour
-from daemon.pictures.report import ClassRow, Report, render
+from daemon.pictures.report import Report, render
 from daemon.record import Bound, RangeReader
 from daemon.replay import Footage, Pace, Replayer, Sent
 from daemon.run_report import ReportBuilder, RunFacts
-from daemon.scoring import total
 from daemon.settings import HttpSettings, Security, Settings
 from daemon.truth import TruthTable, read_truth
 from daemon.verdicts import VerdictReader, Verdicts
+from daemon.wording import counted
 from engines.build import BuildStep, build_cascade
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import UsageError
@@ -98,11 +96,15 @@ def run_demo(settings: Settings, shown: DemoInput, output: Path, console: Consol
         settings = demo_settings(settings, broker.bootstrap)
         with connected(settings) as admin:
             create_topics(admin, settings, [state for state in topic_states(admin, settings) if state.missing])
-        _tell(console, "broker", f"embedded, on {broker.bootstrap} until the demo ends")
+        tell(console, "broker", f"embedded, on {broker.bootstrap} until the demo ends")
         daemon = resources.enter_context(DaemonProcess(settings, output))
         seconds = daemon.wait_ready()
-        _tell(console, "daemon", f"millwatch run, process {daemon.pid}, ready after {seconds:.1f} s, log {daemon.log}")
-        _tell(console, "replay", f"{shown.frames} frames of the {shown.source} to {settings.kafka.topics.frames}")
+        tell(console, "daemon", f"millwatch run, process {daemon.pid}, ready after {seconds:.1f} s, log {daemon.log}")
+        tell(
+            console,
+            "replay",
+            f"{counted(shown.frames, 'frame')} of the {shown.source} to {settings.kafka.topics.frames}",
+        )
         verdicts, duration_s = _run(settings, shown, daemon, console)
         daemon.stop()
         check_account(verdicts, shown.frames, _committed(settings))
@@ -112,7 +114,7 @@ def run_demo(settings: Settings, shown: DemoInput, output: Path, console: Consol
             report = ReportBuilder(facts, verdicts, shown.truth, decode, pictures).build(_frames(consumer, settings))
     write_result(output / "report.html", [render(report).encode()])
     write_result(output / "events.jsonl", (event.to_json() + b"\n" for event in verdicts.events.values()))
-    _summary(console, report, output)
+    tell_summary(console, report, output)
     return report
 
 
@@ -133,13 +135,14 @@ def check_account(verdicts: Verdicts, taken: int, committed: int) -> None:
     """Raise :class:`UncommittedError` unless every frame has exactly one verdict and its offset is committed."""
     if verdicts.repeated:
         raise UncommittedError(
-            f"{len(verdicts.repeated)} frames have two verdicts, the first is {verdicts.repeated[0]}"
+            f"{counted(len(verdicts.repeated), 'frame')} with two verdicts, the first is {verdicts.repeated[0]}"
         )
-    counted = f"{verdicts.clean} clean + {verdicts.defective} defective + {len(verdicts.dead)} dead"
+    frames = counted(taken, "frame")
+    found = f"{verdicts.clean} clean + {verdicts.defective} defective + {len(verdicts.dead)} dead"
     if verdicts.settled != taken:
-        raise UncommittedError(f"{taken} frames in, but {counted}: {taken - verdicts.settled} have no verdict")
+        raise UncommittedError(f"{frames} in, but {found}: {taken - verdicts.settled} without a verdict")
     if committed != taken:
-        raise UncommittedError(f"{taken} frames in = {counted}, but {committed} offsets committed")
+        raise UncommittedError(f"{frames} in = {found}, but {counted(committed, 'offset')} committed")
 
 
 def prepare_output(output: Path) -> Path:
@@ -173,8 +176,8 @@ def write_result(path: Path, parts: Iterable[bytes]) -> None:
 def _build_engines(settings: Settings, console: Console) -> None:
     engine = settings.engine
 
-    def tell(step: BuildStep) -> None:
-        _tell(console, "engines", f"building {step.stage} ({step.number} of {step.total})")
+    def begun(step: BuildStep) -> None:
+        tell(console, "engines", f"building {step.stage} ({step.number} of {step.total})")
 
     report = build_cascade(
         settings.cascade,
@@ -182,11 +185,11 @@ def _build_engines(settings: Settings, console: Console) -> None:
         backend=engine.backend,
         device=engine.device,
         bit_depth=settings.input.bit_depth,
-        progress=tell,
+        progress=begun,
     )
     device = report.manifest.device
     state = "up to date" if report.up_to_date else "built"
-    _tell(console, "engines", f"{state} for {device.backend} {device.version} on {device.name}, in {report.folder}")
+    tell(console, "engines", f"{state} for {device.backend} {device.version} on {device.name}, in {report.folder}")
 
 
 def _run(settings: Settings, shown: DemoInput, daemon: DaemonProcess, console: Console) -> tuple[Verdicts, float]:
@@ -256,7 +259,7 @@ def _facts(
         )
     shown_settings["defects"] = f"one entry per {values.regions}"
     shown_settings["delivery"] = settings.kafka.delivery.replace("_", " ")
-    shown_settings["batch"] = f"{settings.batch.max_frames} frames, or {settings.batch.max_wait_ms:g} ms"
+    shown_settings["batch"] = f"{counted(settings.batch.max_frames, 'frame')}, or {settings.batch.max_wait_ms:g} ms"
     return RunFacts(
         title="Inspection report",
         source=shown.source,
@@ -273,46 +276,3 @@ def _facts(
         },
         settings=shown_settings,
     )
-
-
-def _tell(console: Console, what: str, text: str) -> None:
-    console.print(Text.assemble((f"{what:<9}", "bold"), text), soft_wrap=True)
-
-
-def _summary(console: Console, report: Report, output: Path) -> None:
-    rate = report.frames_per_second
-    account = f"{report.clean} clean + {report.defective} defective + {len(report.dead)} dead"
-    console.print()
-    _tell(console, "account", f"{report.taken} frames in = {account}: every frame accounted for")
-    speed = "" if rate is None else f", {rate:.1f} frames/s with engines, broker and replay on the same cores"
-    _tell(console, "speed", f"{report.duration_s:.1f} s{speed}")
-    console.print(_class_table(report))
-    sums = total({row.class_id: row.counts for row in report.classes if row.counts is not None})
-    if report.has_truth and sums.found_share is not None:
-        invented = "" if sums.invented_per_100_found is None else f" ({sums.invented_per_100_found:.1f} per 100 found)"
-        _tell(
-            console,
-            "truth",
-            f"{sums.found} of {sums.true} true regions found ({100 * sums.found_share:.1f} %), "
-            f"{sums.missed} missed, {sums.invented} invented{invented}",
-        )
-    _tell(console, "report", f"{output / 'report.html'}, pictures in {output / 'pictures'}")
-
-
-def _class_table(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("class")
-    columns = ("frames", "area px", *(("true", "found", "missed", "invented") if report.has_truth else ()))
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in report.classes:
-        name = Text.assemble(("■ ", class_colour(row.class_id).css), f"{row.class_id} {row.name}")
-        table.add_row(name, *_figures(row))
-    return table
-
-
-def _figures(row: ClassRow) -> list[str]:
-    figures = [row.frames, row.area_px]
-    if row.counts is not None:
-        figures += [row.counts.true, row.counts.found, row.counts.missed, row.counts.invented]
-    return [str(figure) for figure in figures]

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 class Span:
     """From the first frame taken to the last commit: wall time, and the processor time of the whole process."""
 
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
+    seconds: float
+    cpu_seconds: float
 
 
 class Stopwatch:
-    """Measures a :class:`Span`. Owned by the line thread; any thread may read ``span``."""
+    """Measures a :class:`Span`, which is None until something was committed. Owned by the line thread; any thread may
+    read ``span``."""
 
     def __init__(self) -> None:
-        self.span = Span()
+        self.span: Span | None = None
         self._began: tuple[float, float] | None = None
 
     def begin(self) -> None:

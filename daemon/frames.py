@@ -115,6 +115,12 @@ def camera_of(key: bytes | None) -> str:
         return UNKNOWN_CAMERA
 
 
+def value_beside(key: bytes | None, value: bytes | None) -> bytes | None:
+    """A value as it can be sent beside a key: the client takes no record that has neither, and for whoever reads it an
+    empty value says as little as none."""
+    return b"" if key is None and value is None else value
+
+
 def parse_time(text: str) -> int:
     """Milliseconds since 1970, UTC, of an RFC 3339 time. Raises ValueError without an offset from UTC."""
     time = datetime.fromisoformat(text)

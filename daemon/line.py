@@ -117,8 +117,8 @@ class Line:
         return FrameAges(age_s(self._pipeline.oldest_ms, self._outbox.oldest_ms), age_s(self._unread_since_ms))
 
     @property
-    def span(self) -> Span:
-        """How long the line has worked."""
+    def span(self) -> Span | None:
+        """How long the line has worked; None where it had nothing to do."""
         return self._stopwatch.span
 
     @property
@@ -176,7 +176,7 @@ class Line:
             if self._behind:
                 self._source.ask_for_ends()
             self.lag = self._source.lag()
-            self._unread_since_ms = self._source.unread_since_ms()
+            self._unread_since_ms = self._source.unread_since_ms(self.lag)
             self._readiness.look(self._source.trouble())
 
     def _drain(self) -> None:

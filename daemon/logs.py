@@ -10,6 +10,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import Processor
 
+from daemon.log_repeats import LeaveOutRepeats
 from daemon.settings import LogSettings
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -39,11 +40,13 @@ def configure_logs(settings: LogSettings, stream: TextIO | None = None) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(allow=["left_out"])],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
     level = _LEVELS[settings.level]
+    if level != logging.DEBUG:
+        handler.addFilter(LeaveOutRepeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

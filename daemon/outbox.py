@@ -202,13 +202,13 @@ class Outbox:
             value, headers = self._encode_event(meta, inspection, item.inspected_at_ms, limit)
             self._send(self._policy.events_topic, meta.camera.encode(), value, headers)
 
-    def _send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def _send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         try:
             self._delivery.send(topic, key, value, headers)
         except RecordTooLarge:
             self._lower_limit()
             raise
-        self._pending.sent(len(value))
+        self._pending.sent(len(value or b""))
 
     def _lower_limit(self) -> None:
         """Make records smaller from now on: the broker does not say how large they may be."""

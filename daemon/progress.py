@@ -12,6 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from daemon.wording import counted
+
 LINE_INTERVAL_S = 5.0
 
 
@@ -57,7 +59,7 @@ def _bar(what: str, total: int | None, stream: TextIO) -> Iterator[Reporter]:
 class _Lines:
     def __init__(self, what: str, total: int | None, stream: TextIO) -> None:
         self._what = what
-        self._of = "" if total is None else f" of {total}"
+        self._total = total
         self._stream = stream
         self._started = self._told = time.monotonic()
 
@@ -65,7 +67,8 @@ class _Lines:
         now = time.monotonic()
         if now - self._told >= LINE_INTERVAL_S:
             self._told = now
-            click.echo(f"{self._what}: {done}{self._of} frames, {_rate(done, now - self._started)}", file=self._stream)
+            done_of = counted(done, "frame") if self._total is None else f"{done} of {counted(self._total, 'frame')}"
+            click.echo(f"{self._what}: {done_of}, {_rate(done, now - self._started)}", file=self._stream)
 
 
 def _rate(done: int, seconds: float) -> str:

@@ -21,14 +21,14 @@ from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
 from daemon.camera_topic import CameraTopic, ReturningFrame
-from daemon.deadletters import CAPTURED_AT, REASON, REDRIVEN, SOURCE, VALUE_OMITTED, capture_time
 from daemon.delivery.base import is_fenced
 from daemon.errors import BrokerError, FencedError, UncommittedError
-from daemon.frames import Headers, Record, last_header
+from daemon.frames import Record
 from daemon.kafka import clients, diagnose
 from daemon.kafka.session import partitions_of, session
 from daemon.record import Bound, RangeReader
-from daemon.redrive_account import MAX_TEXT_BYTES, REASON_NAME, PartitionAccount
+from daemon.redrive_account import MAX_TEXT_BYTES, PartitionAccount
+from daemon.returning_frames import ReturningFrames, Unreturnable, reason_of
 from daemon.settings import Settings
 from engines.errors import UsageError
 
@@ -47,23 +47,20 @@ ACCOUNT_KEPT_MS = 7 * 24 * 3600 * 1000
 EARLIEST, LATEST = Bound("earliest"), Bound("latest")
 
 NOT_A_LETTER = "not a dead letter: no millwatch-reason"
-NO_SOURCE = "no millwatch-source that can be read"
-OTHER_TOPIC = "from another topic"
-SOURCE_GONE = "value left out, and the frame is gone from its topic"
-SOURCE_CHANGED = "value left out, and its place has a record of another size"
-TOO_LARGE = "larger than input.max_bytes"
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which letters are put back: those of a range of the dead-letter topic, of some reasons (none: of all), at most
-    ``limit``; with ``again`` also those that were put back before."""
+    ``limit``; with ``again`` also those that were put back before, and with ``died_again`` also those of frames that
+    died again after they had been put back, which a run without a cure would put back for ever."""
 
     start: Bound = EARLIEST
     until: Bound = LATEST
     reasons: frozenset[str] = frozenset()
     limit: int | None = None
     again: bool = False
+    died_again: bool = False
 
     def __post_init__(self) -> None:
         # Frames that die again become letters of this topic: a range that is open would never end.
@@ -112,10 +109,6 @@ class _Waiting:
     frame: ReturningFrame
 
 
-class _Unreturnable(Exception):  # noqa: N818 - control flow: why a letter is left behind
-    pass
-
-
 @contextmanager
 def redriver(
     settings: Settings, selection: Selection, *, dry_run: bool = False, stop: threading.Event | None = None
@@ -154,6 +147,7 @@ class Redriver:
         self._consumer = consumer
         self._camera = camera
         self._selection = selection
+        self._returning = ReturningFrames(settings, camera, died_again=selection.died_again)
         self._dry_run = dry_run
         self._batch: list[_Waiting] = []
         self._batch_bytes = 0
@@ -197,7 +191,7 @@ class Redriver:
         return self.outcome.put_back.total() + len(self._batch)
 
     def _consider(self, letter: Record) -> None:
-        reason = _reason(letter)
+        reason = reason_of(letter)
         if reason is None:
             if self._reader.in_time(letter):
                 self.outcome.left_behind["-", NOT_A_LETTER] += 1
@@ -222,40 +216,14 @@ class Redriver:
     def _take(self, letter: Record, partition: TopicPartition, reason: str) -> bool:
         """Add a letter's frame to the batch; False where it has to be left behind."""
         try:
-            frame = self._frame_of(letter)
-        except _Unreturnable as why:
+            frame = self._returning.frame_of(letter)
+        except Unreturnable as why:
             self.outcome.left_behind[reason, str(why)] += 1
             return False
         self._warn_of_a_lost_account(letter, partition)
         self._batch.append(_Waiting(partition, reason, frame))
         self._batch_bytes += frame.size
         return True
-
-    def _frame_of(self, letter: Record) -> ReturningFrame:
-        headers: Headers = tuple(letter.headers)
-        topic, partition, offset = _source(headers)
-        if topic != self._settings.kafka.topics.frames:
-            raise _Unreturnable(OTHER_TOPIC)
-        key, value = letter.key, letter.value or b""
-        captured = last_header(headers, CAPTURED_AT)
-        omitted = last_header(headers, VALUE_OMITTED)
-        if omitted is not None:
-            # Its key and headers may have been left out as well, so all of it comes from the frame itself.
-            original = self._camera.record_at(partition, offset)
-            if original is None:
-                raise _Unreturnable(SOURCE_GONE)
-            key, value, headers = original.key, original.value or b"", tuple(original.headers)
-            if str(len(value)).encode() != omitted:
-                raise _Unreturnable(SOURCE_CHANGED)
-            captured = capture_time(original.timestamp)
-        own = [(name, content or b"") for name, content in headers if not name.startswith("millwatch-")]
-        if captured is not None and all(name != "captured-at" for name, _ in own):
-            own.append(("captured-at", captured))
-        own.append((REDRIVEN, f"{letter.topic}-{letter.partition}-{letter.offset}".encode()))
-        frame = ReturningFrame(key, value, own, partition)
-        if frame.size > clients.redrive_record_bytes(self._settings):
-            raise _Unreturnable(TOO_LARGE)
-        return frame
 
     def _put_back(self) -> None:
         """Send the batch and commit its account."""
@@ -273,7 +241,7 @@ class Redriver:
             raise UncommittedError(
                 f"{partition.topic}-{partition.partition}: what was put back lies in {account.range_count()} separate "
                 "ranges, too many to be noted beside the group's offset; put back what lies between them first: "
-                "--from earliest, without --limit and --until"
+                "--from earliest and --died-again, without --limit and --until"
             )
         return OffsetAndMetadata(account.end, text, -1)
 
@@ -307,22 +275,6 @@ class Redriver:
                 "(offsets.retention.minutes): if they were put back before, they are put back again",
                 partition=f"{partition.topic}-{partition.partition}",
             )
-
-
-def _reason(letter: Record) -> str | None:
-    value = last_header(tuple(letter.headers), REASON)
-    reason = (value or b"").decode(errors="replace")
-    return reason if REASON_NAME.fullmatch(reason) else None
-
-
-def _source(headers: Headers) -> tuple[str, int, int]:
-    """Topic, partition and offset of the frame that a letter was."""
-    topic, _, place = (last_header(headers, SOURCE) or b"").decode(errors="replace").rpartition("-")
-    offset = place
-    topic, _, partition = topic.rpartition("-")
-    if not (topic and all(number.isascii() and number.isdigit() for number in (partition, offset))):
-        raise _Unreturnable(NO_SOURCE)
-    return topic, int(partition), int(offset)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
 from daemon.errors import BrokerError, BrokerUnreachableError
-from daemon.frames import format_time
+from daemon.frames import format_time, value_beside
 from daemon.image_files import CONTENT_TYPES, RECORDING_SUFFIX, find_files
 from daemon.kafka.rights import Right, refused_resource
 from engines.errors import UsageError
@@ -105,10 +105,7 @@ class Footage:
         key, value = frame.key, frame.value
         if self.camera is not None:
             key = self.camera.encode()
-        if key is None and value is None:
-            # Nor does it take a record of nothing at all.
-            value = b""
-        return Outgoing(source, key, value, self._with_coil(headers), frame.timestamp)
+        return Outgoing(source, key, value_beside(key, value), self._with_coil(headers), frame.timestamp)
 
     def _image(self, file: Path) -> Outgoing:
         try:

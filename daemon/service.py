@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 from kafka.errors import KafkaTimeoutError
@@ -31,6 +32,9 @@ from daemon.source import CLOSE_TIMEOUT_MS, FrameSource
 from engines.cascade import Cascade
 from engines.results import Inspection
 
+if TYPE_CHECKING:
+    from engines.build import BuildStep
+
 log = structlog.get_logger(__name__)
 
 RETRY_S = 2.0
@@ -49,7 +53,7 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
         resources.enter_context(_until_signalled(life.stop))
         if settings.http.port:
             resources.enter_context(ProbeServer(settings.http.host, settings.http.port, metrics, life.readiness))
-        cascade = resources.enter_context(open_inspector(settings))
+        cascade = resources.enter_context(open_inspector(settings, life.builds))
         metrics.cascade.info(asdict(cascade.identity))
         life.waiting_for = "the broker does not answer"
         consumer = _connect(settings, life)
@@ -89,6 +93,10 @@ class _Life:
         self.stopped.set()
         if self._line is not None:
             self._line.stop()
+
+    def builds(self, step: BuildStep) -> None:
+        self.waiting_for = f"the engines are being built: {step.stage} ({step.number} of {step.total})"
+        log.info("building an engine", stage=step.stage, number=step.number, of=step.total)
 
     def readiness(self) -> tuple[bool, str]:
         return (False, self.waiting_for) if self._line is None else self._line.readiness()
@@ -253,6 +261,6 @@ def _log_account(line: Line) -> None:
         in_flight=line.in_flight,
         commits=line.commits,
         aborts=line.aborts,
-        seconds=round(span.seconds, 3),
-        cpu_seconds=round(span.cpu_seconds, 3),
+        seconds=span and round(span.seconds, 3),
+        cpu_seconds=span and round(span.cpu_seconds, 3),
     )

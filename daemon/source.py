@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import Any
 
@@ -147,10 +147,10 @@ class FrameSource:
         """Frames not read yet, by partition, as far as they are known; asks nobody."""
         return {partition.partition: behind for partition, behind in self._backlog.lag(self.partitions).items()}
 
-    def unread_since_ms(self) -> int | None:
+    def unread_since_ms(self, lag: Mapping[int, int]) -> int | None:
         """When the frame before the oldest unread one was appended, in ms since 1970, as far as it is known; None where
-        all are read."""
-        return self._backlog.unread_since_ms(self.partitions)
+        all are read, by what :meth:`lag` has told."""
+        return self._backlog.unread_since_ms(each for each in self.partitions if lag.get(each.partition))
 
     def trouble(self) -> str | None:
         """What has kept frames from coming for a few seconds; None where nothing does. Asks nobody."""

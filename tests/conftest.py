@@ -8,7 +8,10 @@ import pytest
 from hypothesis import settings
 
 from daemon.apache_kafka import HOME_VARIABLE, ApacheKafka, home
+from tests.faults.brokers import FaultyKafka
 from tests.support.topics import Lane, new_lane
+
+NO_KAFKA = f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java"
 
 # A busy machine is no defect: examples have no deadline, the whole test has pytest's.
 settings.register_profile("millwatch", deadline=None)
@@ -26,8 +29,17 @@ def embedded_broker() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def apache_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
     if home() is None:
-        pytest.skip(f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java")
+        pytest.skip(NO_KAFKA)
     with ApacheKafka(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def hurt_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyKafka]:
+    """The one for tests that stop it, kill it or change how it is set: it recovers, as the service does."""
+    if home() is None:
+        pytest.skip(NO_KAFKA)
+    with FaultyKafka(tmp_path_factory.mktemp("hurt-kafka")) as broker:
         yield broker
 
 

@@ -16,6 +16,7 @@ from daemon.bench.workload import Workload, as_read
 from daemon.frames import Frame
 from daemon.inspector import open_inspector
 from daemon.settings import Settings
+from daemon.wording import counted
 from engines.cascade import Cascade
 from engines.cores import core_count
 from engines.manifest import MANIFEST_FILE, Manifest, engines_folder
@@ -83,11 +84,11 @@ def run_bench(plan: Plan, say: Say) -> BenchResult:
         fps = Measured.total(rounds.end_to_end or rounds.bare).fps
         if "latency" not in plan.skip:
             frames = plan.workload.frames(plan.frames // LATENCY_SHARE)
-            say(f"latency: {len(frames)} frames at {fps / 2:.1f} a second")
+            say(f"latency: {counted(len(frames), 'frame')} at {fps / 2:.1f} a second")
             with open_lane(plan.options, bootstrap) as lane:
                 latencies, resident_bytes = measure_latency(lane, frames, fps / 2, len(frames) // WARM_UP_SHARE)
             rounds.resident_bytes = max(rounds.resident_bytes, resident_bytes)
-            say(f"latency: {len(latencies)} events of defective frames")
+            say(f"latency: {counted(len(latencies), 'event')} of defective frames")
         return _result(plan, settings, cascade, rounds, latencies)
 
 

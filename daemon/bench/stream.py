@@ -19,6 +19,7 @@ from daemon.bench.workload import resent_headers
 from daemon.errors import BrokerError
 from daemon.kafka import clients, diagnose, topics
 from daemon.settings import Settings, load_settings
+from daemon.wording import counted
 from engines.errors import MillwatchError
 from engines.recording import RecordedFrame
 
@@ -72,7 +73,7 @@ class Lane:
         deadline = time.monotonic() + timeout_s
         while (committed := self._committed()) < frames:
             if time.monotonic() > deadline:
-                raise MillwatchError(f"{committed} of {frames} frames are committed after {timeout_s:.0f} s")
+                raise MillwatchError(f"{committed} of {counted(frames, 'frame')} committed after {timeout_s:.0f} s")
             time.sleep(COMMITTED_S)
 
     def _committed(self) -> int:
@@ -138,7 +139,7 @@ def measure_end_to_end(lane: Lane, frames: Sequence[RecordedFrame]) -> tuple[Mea
         account = service.stop()
     inspected = account["clean"] + account["defective"]
     if inspected != len(frames) or account["aborts"]:
-        raise MillwatchError(f"{len(frames)} frames were sent, but the service's account is {dict(account)}")
+        raise MillwatchError(f"{counted(len(frames), 'frame')} sent, but the service's account is {dict(account)}")
     return Measured(inspected, account["seconds"], account["cpu_seconds"]), service.peak_resident_bytes
 
 

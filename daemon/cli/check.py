@@ -29,7 +29,7 @@ def command(settings: Settings, offline: bool, create: bool, transactions: bool)
             raise click.UsageError(f"{option} needs the broker that --offline leaves out", click.get_current_context())
     code = 0
     for outcome in run_checks(settings, offline=offline, create=create, transactions=transactions):
-        mark = "FAIL" if outcome.exit_code else "ok"
+        mark = "FAIL" if outcome.exit_code else "skip" if outcome.skipped else "ok"
         click.echo(f"{mark:<4}  {outcome.item:<13}  {outcome.detail}")
         code = code or outcome.exit_code
     click.get_current_context().exit(code)

@@ -8,6 +8,7 @@ import click
 
 from daemon.cli.options import with_settings
 from daemon.settings import Settings
+from daemon.wording import counted
 
 
 @click.command()
@@ -62,4 +63,4 @@ def command(settings: Settings, output: Path, start: str, until: str | None, lim
             for record in islice(reader, limit):
                 writer.write(recorded(record))
                 report(writer.frames)
-    click.echo(f"{writer.frames} frames from {topic} in {output}")
+    click.echo(f"{counted(writer.frames, 'frame')} from {topic} in {output}")

@@ -29,6 +29,7 @@ from daemon.settings import Settings
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Put back at most N frames.")
 @click.option("--again", is_flag=True, help="Put back what was put back before, too.")
+@click.option("--died-again", is_flag=True, help="Put back frames that died again after they were put back, too.")
 @click.option("--dry-run", is_flag=True, help="Count what would be put back, and send nothing.")
 @with_settings
 def command(
@@ -38,13 +39,15 @@ def command(
     until: str,
     limit: int | None,
     again: bool,
+    died_again: bool,
     dry_run: bool,
 ) -> None:
     """Put frames that could not be inspected on the camera topic again, each one once, by reason and range.
 
     Whatever was put back is noted beside the offsets of the group GROUP.redrive, in the same transaction as the frames:
     ranges and reasons may come in any order and overlap, and the command may be killed. Times are those at which the
-    frames died; an offset counts for every partition. Ctrl-C ends it with what is in hand put back.
+    frames died; an offset counts for every partition. A frame that dies again stays where it is until --died-again asks
+    for it: what nothing has cured would come and go with every run. Ctrl-C ends it with what is in hand put back.
 
     Example: millwatch redrive --reason checksum --from 2026-11-22T06:00:00Z --dry-run
     """
@@ -61,7 +64,12 @@ def command(
     if start == "latest" or until == "earliest":
         raise UsageError("--from latest and --until earliest are empty ranges: use a time or an offset")
     selection = Selection(
-        parse_bound(start, "--from"), parse_bound(until, "--until"), frozenset(reasons), limit=limit, again=again
+        parse_bound(start, "--from"),
+        parse_bound(until, "--until"),
+        frozenset(reasons),
+        limit=limit,
+        again=again,
+        died_again=died_again,
     )
     with stop_on_signal() as stop, redriver(settings, selection, dry_run=dry_run, stop=stop) as redrive:
         try:

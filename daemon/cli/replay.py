@@ -8,6 +8,7 @@ import click
 
 from daemon.cli.options import with_settings
 from daemon.settings import Settings
+from daemon.wording import counted
 
 
 @click.command()
@@ -70,4 +71,4 @@ def command(
             replayer.send(footage, Pace(rate=rate, speed=speed), loop=loop, limit=limit)
         finally:
             sent = replayer.sent
-            click.echo(f"{sent.frames} frames, {sent.bytes / 1e6:.1f} MB, sent to {topic}")
+            click.echo(f"{counted(sent.frames, 'frame')}, {sent.bytes / 1e6:.1f} MB, sent to {topic}")

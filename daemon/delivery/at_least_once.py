@@ -40,7 +40,7 @@ class AtLeastOnce(Delivery):
         """Make the producer."""
         self._producer = self._new_producer()
 
-    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         """Send now; :meth:`commit` waits for the acknowledgement."""
         if self._producer is None:
             raise DeliveryAborted("there is no producer")

@@ -109,7 +109,7 @@ class Delivery(ABC):
         """Get ready; fences a predecessor of the same name and ends what it left open, where the guarantee needs it."""
 
     @abstractmethod
-    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         """Hand over a record that counts with the next commit. Raises DeliveryAborted."""
 
     @abstractmethod

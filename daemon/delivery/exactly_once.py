@@ -62,7 +62,7 @@ class ExactlyOnce(Delivery):
             raise
         self._producer = producer
 
-    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         """Send within the transaction, which begins with its first record."""
         try:
             producer = self._begun()

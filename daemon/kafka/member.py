@@ -52,6 +52,7 @@ class GroupMember(KafkaConsumer):  # type: ignore[misc]  # the client publishes 
         self._known_as = ""
         super().__init__(partition_assignment_strategy=[assignor], **values)
         assignor.serve(self)
+        _want_until_joined(self._coordinator)
 
     def poll(
         self, timeout_ms: float = 0, max_records: int | None = None, update_offsets: bool = True
@@ -96,12 +97,8 @@ class GroupMember(KafkaConsumer):  # type: ignore[misc]  # the client publishes 
         member that is dead.
         """
         joining = self._coordinator._join_task
-        if joining is not None:
-            # Whoever leads the group and joins since the topic has grown would forget, once it has told the others what
-            # is whose, that it has yet to see to its own part: it would read nothing any more.
-            self._coordinator.request_rejoin()
-            if not isinstance(joining, _Outcome):
-                self._coordinator._join_task = _Outcome(joining)
+        if joining is not None and not isinstance(joining, _Outcome):
+            self._coordinator._join_task = _Outcome(joining)
         waits = self.assignment() and self._coordinator.need_rejoin() and not self._coordinator.poll(timeout_ms=0)
         if not waits:
             return super()._poll_once(timer, max_records, update_offsets)  # type: ignore[no-any-return]
@@ -110,3 +107,21 @@ class GroupMember(KafkaConsumer):  # type: ignore[misc]  # the client publishes 
         if not records and idle:
             time.sleep(look_ms / 1000)
         return records  # type: ignore[no-any-return]
+
+
+def _want_until_joined(coordinator: Any) -> None:
+    """Let a wish to join the group hold until it has come true.
+
+    Whoever leads the group wants to join when the partitions of the topic are others than before, and forgets that as
+    soon as it has worked out what is whose, with its own part still to come. Where that takes longer than a poll, or
+    the connection breaks meanwhile, it would read nothing any more and say nothing.
+    """
+    need_rejoin = coordinator.need_rejoin
+
+    def need_rejoin_until_joined() -> bool:
+        needed: bool = need_rejoin()
+        if needed:
+            coordinator.request_rejoin()
+        return needed
+
+    coordinator.need_rejoin = need_rejoin_until_joined

@@ -161,7 +161,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, percent=_percent)
+    environment.filters.update(number=_number, counted=_counted, percent=_percent)
     environment.globals["class_colour"] = class_colour
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -174,6 +174,11 @@ def render(report: Report) -> str:
 def _number(value: float, digits: int = 0) -> str:
     """With a thin space between thousands, which no country reads as a decimal sign."""
     return f"{value:,.{digits}f}".replace(",", "\u2009")
+
+
+def _counted(number: int, what: str) -> str:
+    """As :func:`daemon.wording.counted`, with the spaces of :func:`_number`."""
+    return f"{_number(number)} {what}" if number == 1 else f"{_number(number)} {what}s"
 
 
 def _percent(share: float | None) -> str:

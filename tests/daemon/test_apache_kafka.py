@@ -21,7 +21,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "home" / "bin"
     folder.mkdir(parents=True)
     write(folder / "java", "exit 0")
-    write(folder / "kafka-storage.sh", "echo some-identity")
+    write(folder / "kafka-storage.sh", "exit 0")
     monkeypatch.setenv(HOME_VARIABLE, str(folder.parent))
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     return folder

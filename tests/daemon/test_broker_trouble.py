@@ -1,10 +1,8 @@
-"""Trouble with an Apache Kafka of the tests' own: the service waits and goes on by itself, or says why it cannot."""
+"""Trouble with an Apache Kafka: the service waits and goes on by itself, or says why it cannot."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,11 +14,11 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from daemon.apache_kafka import HOME_VARIABLE, ApacheKafka, home
 from daemon.delivery import AtLeastOnce, DeliveryAborted, ExactlyOnce
 from daemon.errors import BrokerError, FencedError
 from daemon.kafka import clients
 from tests.daemon.test_service import DEFECTIVE, built, png
+from tests.faults.brokers import FaultyKafka
 from tests.support.running_service import PATIENCE_S, running, wait_until
 from tests.support.second_broker import SecondBroker
 from tests.support.topics import Lane, new_lane
@@ -33,17 +31,9 @@ FRAME = png(DEFECTIVE)
 QUICK = ["kafka.transaction_timeout_ms=5000", "kafka.max_poll_interval_ms=20000"]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    if home() is None:
-        pytest.skip(f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java")
-    with ApacheKafka(tmp_path_factory.mktemp("troubled-kafka")) as broker:
-        yield broker
-
-
 @pytest.fixture
-def lane(broker: ApacheKafka) -> Lane:
-    return new_lane(broker.bootstrap)
+def lane(hurt_kafka: FaultyKafka) -> Lane:
+    return new_lane(hurt_kafka.bootstrap)
 
 
 @contextmanager
@@ -68,17 +58,17 @@ def assert_each_frame_has_one_event(lane: Lane, frames: int) -> None:
 
 
 def test_a_broker_that_restarts_costs_nothing_and_an_idle_line_tells_that_it_is_away(
-    broker: ApacheKafka, lane: Lane, built: list[str]
+    hurt_kafka: FaultyKafka, lane: Lane, built: list[str]
 ) -> None:
     with running(lane, *built, *QUICK) as service:
         lane.send([FRAME] * 40)
         service.wait_for_settled(40)
         assert service.wait_for_ready(ready=True) == "taking frames"
-        broker.stop()
+        hurt_kafka.stop()
         try:
             service.wait_for_trouble(lane.bootstrap, within_s=15)
         finally:
-            broker.start()
+            hurt_kafka.start()
         lane.send([FRAME] * 40)
         service.wait_for_settled(80)
         service.wait_for_ready(ready=True)
@@ -89,20 +79,18 @@ def test_a_broker_that_restarts_costs_nothing_and_an_idle_line_tells_that_it_is_
 
 
 def test_a_broker_that_stands_still_for_longer_than_a_transaction_may_costs_nothing(
-    broker: ApacheKafka, lane: Lane, built: list[str]
+    hurt_kafka: FaultyKafka, lane: Lane, built: list[str]
 ) -> None:
-    assert broker._process is not None
-    pid = broker._process.pid
     with running(lane, *built, *QUICK) as service:
         lane.send([FRAME] * 4)
         service.wait_for_settled(4)
         lane.send([FRAME] * 400)
-        os.kill(pid, signal.SIGSTOP)
+        hurt_kafka.pause()
         try:
             service.wait_for_trouble("has not", "does not answer", "starting over", within_s=20)
             time.sleep(6)
         finally:
-            os.kill(pid, signal.SIGCONT)
+            hurt_kafka.resume()
         service.wait_for_settled(404)
         service.wait_for_ready(ready=True)
     assert service.error is None
@@ -185,13 +173,13 @@ def test_what_was_written_while_a_group_that_began_at_the_end_was_away_is_inspec
     assert lane.offsets() == 8
 
 
-def test_too_few_replicas_are_waited_for(broker: ApacheKafka, lane: Lane, built: list[str], tmp_path: Path) -> None:
+def test_too_few_replicas_are_waited_for(hurt_kafka: FaultyKafka, lane: Lane, built: list[str], tmp_path: Path) -> None:
     # Whatever is made before the second broker comes stays with the first: of all topics only this one has a copy.
     copied = f"{lane.events}.copied"
     with running(lane, *built) as service:
         lane.send([FRAME] * 4)
         service.wait_for_settled(4)
-    with SecondBroker(broker, tmp_path) as second:
+    with SecondBroker(hurt_kafka, tmp_path) as second:
         with admin(lane) as client:
             copies = {"num_partitions": 1, "replication_factor": 2, "configs": {"min.insync.replicas": "2"}}
             client.create_topics({copied: copies}, wait_for_metadata=True)
@@ -207,12 +195,15 @@ def test_too_few_replicas_are_waited_for(broker: ApacheKafka, lane: Lane, built:
     assert service.error is None
     assert service.account.balances(0)
     assert lane.offsets() == 48
+    with admin(lane) as client:
+        # It has a copy on a broker that is gone for good, and the first one is to be stopped again.
+        client.delete_topics([copied])
 
 
-def test_a_quota_slows_the_service_down_and_nothing_else(lane: Lane, built: list[str], broker: ApacheKafka) -> None:
+def test_a_quota_slows_the_service_down_and_nothing_else(hurt_kafka: FaultyKafka, lane: Lane, built: list[str]) -> None:
     client_id = f"millwatch-{lane.name}-1"
     limit = "--alter --entity-type clients --entity-name"
-    broker._run(
+    hurt_kafka._run(
         "kafka-configs.sh", "--bootstrap-server", lane.bootstrap, *limit.split(), client_id,
         "--add-config", "consumer_byte_rate=40000,producer_byte_rate=40000",
     )  # fmt: skip

@@ -76,11 +76,13 @@ def test_engines_that_are_missing(built: list[str], tmp_path: Path) -> None:
 def test_a_cascade_that_is_missing_or_lacks_the_class_is_told_once(built: list[str], wrong: str) -> None:
     outcomes = looked_at(OFFLINE, *built, wrong, offline=True)
     assert outcomes["cascade"].exit_code == 2
-    assert list(outcomes) == ["configuration", "cascade", "device"]
+    assert list(outcomes) == ["configuration", "cascade", "device", "engines"]
+    assert outcomes["engines"] == Outcome("engines", "not checked, since the cascade is not right", skipped=True)
 
 
 def test_a_device_that_is_not_there_is_told_once(built: list[str]) -> None:
     outcomes = looked_at(OFFLINE, *built, "engine.backend=tensorrt", offline=True)
     assert outcomes["device"].exit_code in (4, 5)
     assert outcomes["device"].detail
-    assert list(outcomes) == ["configuration", "cascade", "device"]
+    assert list(outcomes) == ["configuration", "cascade", "device", "engines"]
+    assert outcomes["engines"] == Outcome("engines", "not checked, since the device is not right", skipped=True)

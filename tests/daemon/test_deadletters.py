@@ -40,6 +40,22 @@ def test_a_value_over_the_limit_is_left_out_and_its_size_told() -> None:
     assert ("coil-id", b"C1") in letter.headers
 
 
+@pytest.mark.parametrize("value", [None, b""])
+def test_a_missing_value_stays_missing_and_an_empty_one_empty(value: bytes | None) -> None:
+    assert dead_letter(frame(value), REJECTION, 100_000).value == value
+    # The same where headers are left out for their size.
+    letter = dead_letter(frame(value, (("large", b"x" * 2000),)), REJECTION, 1500)
+    assert (letter.key, letter.value) == (b"cam", value)
+    assert ("millwatch-value-omitted", b"0") in letter.headers
+
+
+def test_a_record_with_neither_key_nor_value_gets_an_empty_value() -> None:
+    assert dead_letter(frame(None, key=None), REJECTION, 100_000).value == b""
+    # The same where the key is left out for its size.
+    letter = dead_letter(frame(None, key=b"k" * 2000), REJECTION, 1500)
+    assert (letter.key, letter.value) == (None, b"")
+
+
 @given(
     value=st.integers(0, 3000).map(lambda size: b"v" * size),
     headers=st.lists(st.tuples(st.text(max_size=30), st.integers(0, 3000).map(lambda size: b"h" * size)), max_size=5),
@@ -49,8 +65,8 @@ def test_a_value_over_the_limit_is_left_out_and_its_size_told() -> None:
 def test_the_reason_always_fits(value: bytes, headers: list[tuple[str, bytes]], detail: str, key: bytes | None) -> None:
     limit = 2500
     letter = dead_letter(frame(value, tuple(headers), key), Rejection("truncated", detail), limit)
-    size = sum(len(name.encode()) + len(content) for name, content in letter.headers) + len(letter.value)
-    size += len(letter.key or b"")
+    size = sum(len(name.encode()) + len(content) for name, content in letter.headers)
+    size += len(letter.value or b"") + len(letter.key or b"")
     assert size + RECORD_OVERHEAD <= limit
     assert dict(letter.headers)["millwatch-reason"] == b"truncated"
 

@@ -53,9 +53,10 @@ def test_an_account_that_adds_up_passes():
 @pytest.mark.parametrize(
     ("verdicts", "taken", "committed", "said"),
     [
-        (told(3, 2, 1), 7, 7, "7 frames in, but 3 clean [+] 2 defective [+] 1 dead: 1 have no verdict"),
+        (told(3, 2, 1), 7, 7, "7 frames in, but 3 clean [+] 2 defective [+] 1 dead: 1 without a verdict"),
         (told(3, 2, 1), 6, 5, "6 frames in = .* but 5 offsets committed"),
-        (Verdicts(repeated=["camera.frames-0-7"]), 0, 0, "two verdicts, the first is camera.frames-0-7"),
+        (told(0, 1, 0), 1, 0, "1 frame in = .* but 0 offsets committed"),
+        (Verdicts(repeated=["camera.frames-0-7"]), 0, 0, "1 frame with two verdicts, the first is camera.frames-0-7"),
     ],
 )
 def test_an_account_that_does_not_add_up_ends_with_6(verdicts: Verdicts, taken: int, committed: int, said: str):

@@ -4,10 +4,12 @@ import time
 from collections import Counter
 from types import SimpleNamespace
 
+from structlog.testing import capture_logs
+
 from daemon.accounting import Account
 from daemon.figures import FrameAges
 from daemon.frames import Frame, FrameMeta
-from daemon.service import _figures
+from daemon.service import _figures, _log_account
 from tests.support.line_doubles import CLEAN, Inspector, Recorder, Source, line_among
 
 
@@ -54,3 +56,16 @@ def test_a_frame_without_a_time_has_no_age() -> None:
         frame = Frame(FrameMeta("f", 0, 0, -1, 0, None, "cam", None, None, None, ()), b"x")
         line._take([(frame, 0)])
         assert line.ages().in_flight is None
+
+
+def test_the_account_of_a_run_without_frames_tells_no_time_of_work() -> None:
+    with line_among(Source(0), Recorder(), Inspector(CLEAN)) as line:
+        with capture_logs() as idle:
+            _log_account(line)
+        line._stopwatch.begin()
+        line._stopwatch.lap()
+        with capture_logs() as busy:
+            _log_account(line)
+    assert [(entry["event"], entry["seconds"], entry["cpu_seconds"]) for entry in idle] == [("account", None, None)]
+    assert busy[0]["seconds"] >= 0
+    assert busy[0]["cpu_seconds"] >= 0

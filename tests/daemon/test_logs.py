@@ -9,6 +9,7 @@ import pytest
 import structlog
 from kafka.errors import UnknownTopicOrPartitionError, UnstableOffsetCommitError
 
+from daemon import log_repeats
 from daemon.logs import configure_logs
 from daemon.settings import LogSettings
 
@@ -101,3 +102,57 @@ def test_an_offset_that_waits_for_a_transaction_is_not_told_of_as_an_error() -> 
     client.error("Unknown error fetching offsets for %s: %s", "frames-2", UnknownTopicOrPartitionError())
     (told,) = entries(stream)
     assert "frames-2" in str(told["event"])
+
+
+def attempt(number: int, *, error: str = "111 ECONNREFUSED", node: int = 1) -> None:
+    """What the client logs of a broker that it does not reach."""
+    logging.getLogger("kafka.net").error("<Transport [127.0.0.1:9092<-%d]> node %d: %s", 40_000 + number, node, error)
+
+
+def test_what_the_client_repeats_is_told_once_a_minute_with_the_number_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(log_repeats.time, "monotonic", lambda: now)
+    stream = configured(format="json")
+    for number in range(200):
+        now = number / 2
+        attempt(number)
+    assert [entry.get("left_out") for entry in entries(stream)] == [None, 119]
+    assert {entry["level"] for entry in entries(stream)} == {"error"}
+
+
+def test_another_error_or_another_broker_is_no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = configured(format="json")
+    for _ in range(3):
+        attempt(1)
+        attempt(1, error="104 reset by peer")
+        attempt(1, node=2)
+        logging.getLogger("kafka.net").warning("<Transport> is back")
+    assert len(entries(stream)) == 4
+
+
+def test_what_the_service_repeats_is_told_each_time() -> None:
+    stream = configured(format="json")
+    for _ in range(3):
+        structlog.get_logger("daemon.line").warning("starting over from the committed offsets", reason="the same")
+        logging.getLogger("kafkaesque").warning("the same")
+    assert len(entries(stream)) == 6
+
+
+def test_at_debug_level_all_is_told() -> None:
+    stream = configured(format="json", level="debug")
+    for number in range(5):
+        attempt(number)
+    assert len(entries(stream)) == 5
+
+
+def test_messages_that_never_come_again_take_a_bounded_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_repeats, "MOST_KEPT", 3)
+    filtering = log_repeats.LeaveOutRepeats()
+    monkeypatch.setattr("daemon.logs.LeaveOutRepeats", lambda: filtering)
+    stream = configured(format="json")
+    for node in [*range(10), 9, 0]:
+        attempt(1, node=node)
+    assert len(entries(stream)) == 11
+    assert len(filtering._told) == 3

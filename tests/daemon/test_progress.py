@@ -44,6 +44,18 @@ def test_an_open_end_has_no_total(clock: Clock):
     assert stream.getvalue() == "record: 20 frames, 4 frames/s\n"
 
 
+def test_one_frame_is_told_in_the_singular(clock: Clock):
+    stream = io.StringIO()
+    for total in (None, 1):
+        with progress("record", total, stream) as report:
+            clock.now += LINE_INTERVAL_S
+            report(1)
+    assert [line.split(",")[0] for line in stream.getvalue().splitlines()] == [
+        "record: 1 frame",
+        "record: 1 of 1 frame",
+    ]
+
+
 def test_short_work_says_nothing(clock: Clock):
     stream = io.StringIO()
     with progress("replay", 3, stream) as report:

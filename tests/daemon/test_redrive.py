@@ -18,8 +18,8 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka import errors as kafka_errors
 
-from daemon import camera_topic, redrive
-from daemon.deadletters import dead_letter
+from daemon import camera_topic, redrive, returning_frames
+from daemon.deadletters import capture_time, dead_letter
 from daemon.errors import BrokerError, FencedError, UncommittedError
 from daemon.frames import Frame, FrameMeta
 from daemon.pipeline import Rejection
@@ -38,7 +38,7 @@ ALL = Selection()
 class Death:
     """How a frame died: what the service was given, and why it gave up."""
 
-    value: bytes
+    value: bytes | None
     reason: str = "checksum"
     key: bytes | None = b"cam-1"
     headers: tuple[tuple[str, bytes | None], ...] = ()
@@ -123,18 +123,40 @@ def test_a_frame_comes_back_as_it_was_and_says_where_from(lane: Lane) -> None:
     ]
     assert (two.key, two.value) == (None, b"two")
     captured = dict(two.headers)["captured-at"].decode()
-    assert captured == redrive.capture_time(NOW_MS - 60_000).decode()  # type: ignore[union-attr]
+    assert captured == capture_time(NOW_MS - 60_000).decode()  # type: ignore[union-attr]
 
 
 def test_a_frame_that_dies_again_comes_back_with_the_newer_letter_as_its_origin(lane: Lane) -> None:
     bury(lane, [Death(b"x", headers=(("millwatch-redriven", b"elsewhere-0-5"), ("millwatch-detail", b"old")))])
     (letter,) = lane.committed(lane.dead, bool)
     assert ("millwatch-redriven", b"elsewhere-0-5") in letter.headers
-    go(lane)
+    go(lane, Selection(died_again=True))
     (frame,) = returned(lane, 1)
     names = [name for name, _ in frame.headers if name.startswith("millwatch-")]
     assert names == ["millwatch-redriven"]
     assert dict(frame.headers)["millwatch-redriven"] == f"{lane.dead}-0-0".encode()
+
+
+def test_a_frame_that_died_again_stays_until_it_is_asked_for_and_then_comes_back_once(lane: Lane) -> None:
+    redriven = (("millwatch-redriven", b"elsewhere-0-5"),)
+    big = b"x" * 20_000
+    lane.send([big], partitions=1, millwatch_redriven="elsewhere-0-6")
+    # Of the last the letter has lost its headers, for their size, and the frame itself tells.
+    fetched = Death(big, "truncated", headers=(), offset=0, max_bytes=10_000)
+    bury(lane, [Death(b"once"), Death(b"again", headers=redriven), Death(b"stale", "stale", headers=redriven), fetched])
+    for selection in (ALL, Selection(again=True)):
+        outcome = go(lane, selection)
+        assert outcome.put_back == {"checksum": 1}
+        assert outcome.left_behind == {
+            ("checksum", returning_frames.DIED_AGAIN): 1,
+            ("stale", returning_frames.DIED_AGAIN): 1,
+            ("truncated", returning_frames.DIED_AGAIN): 1,
+        }
+    asked = Selection(died_again=True)
+    assert go(lane, replace(asked, reasons=frozenset({"checksum", "truncated"}))).put_back.total() == 2
+    assert go(lane, asked).put_back == {"stale": 1}
+    assert (go(lane, asked).put_back.total(), go(lane).put_back_before.total()) == (0, 4)
+    assert values(returned(lane, 6)) == sorted([big, b"once", b"once", b"again", b"stale", big])
 
 
 def test_each_letter_comes_back_once_whatever_is_chosen_in_whatever_order(lane: Lane) -> None:
@@ -209,13 +231,29 @@ def test_a_value_that_was_left_out_is_fetched_from_its_source(lane: Lane) -> Non
     bury(lane, [*elsewhere[:2], lost, elsewhere[2]])
     outcome = go(lane)
     assert outcome.put_back == {"truncated": 1}
-    assert outcome.left_behind == {("truncated", redrive.SOURCE_CHANGED): 1, ("truncated", redrive.SOURCE_GONE): 2}
+    assert outcome.left_behind == {
+        ("truncated", returning_frames.SOURCE_CHANGED): 1,
+        ("truncated", returning_frames.SOURCE_GONE): 2,
+    }
     *_, frame = sorted(returned(lane, 4), key=lambda record: (record.partition, record.offset))
     assert (frame.partition, frame.key, frame.value) == (0, b"cam-1", big)
     assert list(dict(frame.headers)) == ["coil-id", "captured-at", "millwatch-redriven"]
     # What stays behind is not taken for put back.
     again = go(lane)
     assert (again.put_back_before.total(), again.left_behind.total(), again.put_back.total()) == (1, 3, 0)
+
+
+def test_a_missing_value_comes_back_missing_and_an_empty_one_empty(lane: Lane) -> None:
+    lane.send([None], partitions=1, note="n" * 5_000)
+    # Of the last the letter holds no headers, for their size: all of it is fetched from its source.
+    fetched = Death(None, "empty", headers=(("note", b"n" * 5_000),), offset=0, max_bytes=3_000)
+    bury(lane, [Death(None, "empty", key=b"cam-7"), Death(b"", "empty", key=b"cam-8"), fetched])
+    letters = lane.committed(lane.dead, lambda seen: len(seen) >= 3)
+    assert [letter.value for letter in letters] == [None, b"", None]
+    assert go(lane).put_back == {"empty": 3}
+    frames = {record.key: record for record in returned(lane, 4) if "millwatch-redriven" in dict(record.headers)}
+    assert {key: record.value for key, record in frames.items()} == {b"cam-7": None, b"cam-8": b"", b"cam-1": None}
+    assert dict(frames[b"cam-1"].headers)["note"] == b"n" * 5_000
 
 
 def test_what_cannot_be_put_back_is_counted_with_the_reason(lane: Lane) -> None:
@@ -228,17 +266,17 @@ def test_what_cannot_be_put_back_is_counted_with_the_reason(lane: Lane) -> None:
     outcome = go(lane, ALL, "input.max_bytes=1000", "kafka.max_message_bytes=100000", "events.max_bytes=65536")
     assert outcome.put_back == {"checksum": 1}
     assert outcome.left_behind == {
-        ("checksum", redrive.OTHER_TOPIC): 1,
-        ("too-large", redrive.TOO_LARGE): 1,
+        ("checksum", returning_frames.OTHER_TOPIC): 1,
+        ("too-large", returning_frames.TOO_LARGE): 1,
         ("-", redrive.NOT_A_LETTER): 1,
-        ("stale", redrive.NO_SOURCE): 1,
+        ("stale", returning_frames.NO_SOURCE): 1,
     }
     assert outcome.lines("f", dry_run=False) == [
         "1 put back into f, 0 put back before, 4 left behind",
         f"  -: 1 left behind: {redrive.NOT_A_LETTER}",
-        f"  checksum: 1 put back, 1 left behind: {redrive.OTHER_TOPIC}",
-        f"  stale: 1 left behind: {redrive.NO_SOURCE}",
-        f"  too-large: 1 left behind: {redrive.TOO_LARGE}",
+        f"  checksum: 1 put back, 1 left behind: {returning_frames.OTHER_TOPIC}",
+        f"  stale: 1 left behind: {returning_frames.NO_SOURCE}",
+        f"  too-large: 1 left behind: {returning_frames.TOO_LARGE}",
     ]
     assert values(returned(lane, 1)) == [b"fine"]
 
@@ -329,16 +367,16 @@ def test_a_range_that_is_open_is_refused() -> None:
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_puts_each_letter_back_once(lane: Lane) -> None:
-    count = 4_000
+    count = 2_000
     chance = random.Random(11)
     bury(lane, [Death(b"%05d" % at, chance.choice(["checksum", "stale"])) for at in range(count)])
     program = (
-        "from daemon import redrive; from daemon.cli import main; redrive.MAX_BATCH_FRAMES = 20; main()"  # 200 commits
+        "from daemon import redrive; from daemon.cli import main; redrive.MAX_BATCH_FRAMES = 10; main()"  # 200 commits
     )
     command = [sys.executable, "-c", program, "redrive", *(f"--set={override}" for override in lane.overrides)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     kills = 0
-    for _ in range(6):
+    for _ in range(4):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
         before = group_account(lane)
         deadline = time.monotonic() + PATIENCE_S

@@ -14,10 +14,16 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 from kafka import KafkaProducer
+from structlog.testing import capture_logs
 
+from daemon import service
 from daemon.accounting import Account
+from daemon.embedded_broker import free_port
+from daemon.inspector import open_inspector
 from daemon.service import run_service
+from daemon.settings import load_settings
 from engines import rle
+from tests.support.running_service import run
 from tests.support.tiny_cascade import GREY, frame_with, mask_of, write_tiny_cascade
 from tests.support.topics import Lane, NotUtf8
 
@@ -39,13 +45,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [f"cascade={cascade}", f"engine.directory={folder / 'engines'}", "batch.max_frames=4"]
 
 
-def run(lane: Lane, built: list[str], *more: str) -> Account:
-    return run_service(lane.settings(*built, *more), until_idle_s=3.0)
-
-
 def test_defective_frames_have_an_event_and_clean_ones_have_none(lane: Lane, built: list[str]) -> None:
     sent = lane.send([png(DEFECTIVE if number % 5 == 0 else CLEAN) for number in range(50)], coil_id="C1")
-    account = run(lane, built)
+    account = run(lane, sent, *built)
     assert (account.taken, account.clean, account.defective, account.dead.total()) == (sent, 40, 10, 0)
     assert account.balances(0)
     assert lane.offsets() == sent
@@ -61,7 +63,7 @@ def test_defective_frames_have_an_event_and_clean_ones_have_none(lane: Lane, bui
 
 def test_events_come_in_the_order_of_their_frames_in_each_partition(lane: Lane, built: list[str]) -> None:
     lane.send([png(DEFECTIVE)] * 60)
-    run(lane, built)
+    run(lane, 60, *built)
     by_source: dict[int, list[int]] = {}
     for record in lane.committed(lane.events, lambda seen: len(seen) >= 60):
         _, partition, offset = json.loads(record.value)["id"].rsplit("-", 2)
@@ -72,7 +74,7 @@ def test_events_come_in_the_order_of_their_frames_in_each_partition(lane: Lane, 
 
 def test_all_frames_have_an_event_where_all_are_published(lane: Lane, built: list[str]) -> None:
     lane.send([png(CLEAN), png(DEFECTIVE)])
-    run(lane, built, "events.publish=all")
+    run(lane, 2, *built, "events.publish=all")
     records = lane.committed(lane.events, lambda seen: len(seen) >= 2)
     assert Counter(json.loads(record.value)["verdict"] for record in records) == {"clean": 1, "defective": 1}
 
@@ -128,7 +130,7 @@ def test_bad_frames_between_good_ones_are_dead_with_their_reason_and_legitimate_
     producer.flush()
     producer.close()
 
-    account = run(lane, built)
+    account = run(lane, len(frames), *built)
 
     expected = Counter(outcome for outcome, _, _ in frames)
     assert (account.taken, account.clean, account.defective) == (
@@ -162,7 +164,7 @@ def test_stale_frames_are_dead_in_their_place_and_only_where_the_policy_is_on(la
     producer.flush()
     producer.close()
 
-    account = run(lane, built, "input.max_age_s=300")
+    account = run(lane, 8, *built, "input.max_age_s=300")
 
     stale = [offset for offset, age_s in enumerate(ages_s) if age_s == 600]
     assert (account.taken, account.defective, account.dead) == (8, 4, Counter(stale=4))
@@ -175,13 +177,13 @@ def test_stale_frames_are_dead_in_their_place_and_only_where_the_policy_is_on(la
     inspected = [int(json.loads(event.value)["id"].rsplit("-", 1)[1]) for event in events]
     assert inspected == [offset for offset in range(8) if offset not in stale]
 
-    without = run(lane, built, f"kafka.group={lane.name}-all")
+    without = run(lane, 8, *built, f"kafka.group={lane.name}-all")
     assert (without.taken, without.defective, without.dead.total()) == (8, 8, 0)
 
 
 def test_frames_of_other_sizes_have_their_masks_at_their_own_size(lane: Lane, built: list[str]) -> None:
     lane.send([png(frame_with({4: [(100, 40, 120, 60)]}, height=128, width=320))])
-    run(lane, built)
+    run(lane, 1, *built)
     (record,) = lane.committed(lane.events, bool)
     event = json.loads(record.value)
     (defect,) = event["defects"]
@@ -196,7 +198,7 @@ def test_an_event_over_the_limit_goes_without_its_masks(lane: Lane, built: list[
     crumbs = CLEAN.copy()
     crumbs[::2, ::2] = GREY[3]
     lane.send([png(crumbs)])
-    account = run(lane, built, "events.regions=region", "events.max_bytes=65536", "classes.3.min_area_px=0")
+    account = run(lane, 1, *built, "events.regions=region", "events.max_bytes=65536", "classes.3.min_area_px=0")
     assert account.defective == 1
     (record,) = lane.committed(lane.events, bool)
     assert len(record.value) <= 65_536
@@ -208,8 +210,6 @@ def test_an_event_over_the_limit_goes_without_its_masks(lane: Lane, built: list[
 def test_a_stop_finishes_what_is_in_hand_and_commits_it(
     lane: Lane, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from daemon import service
-
     lives: list[Any] = []
     first_life = service._Life
     monkeypatch.setattr(service, "_Life", lambda: lives.append(first_life()) or lives[-1])
@@ -217,7 +217,7 @@ def test_a_stop_finishes_what_is_in_hand_and_commits_it(
     accounts: list[Account] = []
     thread = threading.Thread(target=lambda: accounts.append(run_service(lane.settings(*built))))
     thread.start()
-    lane.committed(lane.events, bool, quiet_s=0)
+    lane.committed(lane.events, bool, whole=False)
     lives[0].stop()
     thread.join(30)
     (account,) = accounts
@@ -226,11 +226,22 @@ def test_a_stop_finishes_what_is_in_hand_and_commits_it(
     assert len(lane.committed(lane.events, lambda seen: len(seen) >= account.taken)) == account.taken
 
 
-def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(built: list[str], tmp_path: Path) -> None:
-    from daemon import service
-    from daemon.embedded_broker import free_port
-    from daemon.settings import load_settings
+def test_the_engines_that_are_built_at_the_start_are_told_one_by_one(tmp_path: Path) -> None:
+    cascade = write_tiny_cascade(tmp_path / "cascade")
+    settings = load_settings(None, [f"cascade={cascade}", f"engine.directory={tmp_path / 'engines'}"])
+    life = service._Life()
+    with capture_logs() as entries, open_inspector(settings, life.builds):
+        built = [(entry["number"], entry["of"]) for entry in entries if entry["event"] == "building an engine"]
+    assert len(built) > 1
+    assert built == [(number, len(built)) for number in range(1, len(built) + 1)]
+    assert "the engines are being built" in life.readiness()[1]
+    again = service._Life()
+    with capture_logs() as entries, open_inspector(settings, again.builds):
+        assert entries == []
+    assert "the engines are being loaded" in again.readiness()[1]
 
+
+def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(built: list[str], tmp_path: Path) -> None:
     settings = load_settings(None, [*built, f"kafka.bootstrap=127.0.0.1:{free_port()}", "http.port=0"])
     life = service._Life()
     threading.Timer(1.0, life.stop).start()

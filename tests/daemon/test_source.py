@@ -293,21 +293,23 @@ def test_unread_frames_are_at_most_as_old_as_the_last_that_was_read(source: Fram
     source.poll(0, 1)
     consumer.next.update({ZERO: 9, ONE: 4})
     source.poll(0, 9)
-    assert source.unread_since_ms() is None
+    assert source.unread_since_ms(source.lag()) is None
     consumer.ends[ZERO] = 20
-    assert source.unread_since_ms() == 2_000
+    assert source.unread_since_ms(source.lag()) == 2_000
+    # By the lag that is given: it is worked out once for both.
+    assert source.unread_since_ms({0: 0, 1: 1}) == 1_500
     consumer.ends[ONE] = 5
-    assert source.unread_since_ms() == 1_500
+    assert source.unread_since_ms(source.lag()) == 1_500
     consumer.committed_offsets.update({ZERO: 7, ONE: 3})
     source.start_over()
-    assert source.unread_since_ms() is None
+    assert source.unread_since_ms(source.lag()) is None
 
 
 def test_a_record_without_a_time_tells_nothing_of_those_behind_it(source: FrameSource, consumer: Consumer) -> None:
     consumer.script = [lambda: {ZERO: [record(ZERO, 7, -1)]}]
     source.poll(0, 1)
     consumer.ends[ZERO], consumer.next[ZERO] = 20, 8
-    assert source.unread_since_ms() is None
+    assert source.unread_since_ms(source.lag()) is None
     assert source.lag() == {0: 12}
 
 

@@ -249,38 +249,40 @@ class Watcher:
         return int(found[1]) / 1024
 
 
-def overload(folder: Path, *, minutes: float, rate: float, warm_up: int, samples: list[Sample]) -> Figures:
-    """Run it in a folder of its own; ``warm_up`` frames fill the topic first, ``samples`` takes what was seen.
+def overload(
+    folder: Path, bootstrap: str, *, minutes: float, rate: float, warm_up: int, samples: list[Sample]
+) -> Figures:
+    """Run it on a broker, in a folder of its own; ``warm_up`` frames fill the topic first, ``samples`` takes what was
+    seen.
 
     Raises TimeoutError where the service or the broker stands still, UncommittedError where the service ends.
     """
     port = free_port()
-    with ApacheKafka(folder) as broker:
-        lane = new_lane(broker.bootstrap, PARTITIONS)
-        cascade = write_tiny_cascade(folder / "cascade")
-        build_cascade(cascade, directory=folder / "engines", backend="openvino")
-        settings = lane.settings(
-            f"cascade={cascade}", f"engine.directory={folder / 'engines'}", f"http.port={port}", "events.publish=all"
-        )
-        feed = Feed(lane)
-        try:
-            feed.send(warm_up)
-            feed.flush()
-            with DaemonProcess(settings, folder) as service:
-                service.wait_ready()
-                watcher = Watcher(service, port)
-                sustainable = _sustainable(watcher, warm_up)
-                tell(f"sustainable: {sustainable:.0f} frames a second; feeding at {rate:g} times that")
-                fed_s = _feed(feed, watcher, service, seconds=60 * minutes, fps=rate * sustainable, samples=samples)
-                offsets = committed_offsets(lane)
-                tell(f"fed {feed.sent - warm_up} frames in {fed_s:.0f} s; waiting for the drain")
-                drain_s = watcher.wait_for(feed.sent, PATIENCE_S, _Told())
-                account = watcher.account()
-                service.stop()
-        finally:
-            feed.close()
-        tell("reading what was committed")
-        seen = read_back(lane, feed.sent)
+    lane = new_lane(bootstrap, PARTITIONS)
+    cascade = write_tiny_cascade(folder / "cascade")
+    build_cascade(cascade, directory=folder / "engines", backend="openvino")
+    settings = lane.settings(
+        f"cascade={cascade}", f"engine.directory={folder / 'engines'}", f"http.port={port}", "events.publish=all"
+    )
+    feed = Feed(lane)
+    try:
+        feed.send(warm_up)
+        feed.flush()
+        with DaemonProcess(settings, folder) as service:
+            service.wait_ready()
+            watcher = Watcher(service, port)
+            sustainable = _sustainable(watcher, warm_up)
+            tell(f"sustainable: {sustainable:.0f} frames a second; feeding at {rate:g} times that")
+            fed_s = _feed(feed, watcher, service, seconds=60 * minutes, fps=rate * sustainable, samples=samples)
+            offsets = committed_offsets(lane)
+            tell(f"fed {feed.sent - warm_up} frames in {fed_s:.0f} s; waiting for the drain")
+            drain_s = watcher.wait_for(feed.sent, PATIENCE_S, _Told())
+            account = watcher.account()
+            service.stop()
+    finally:
+        feed.close()
+    tell("reading what was committed")
+    seen = read_back(lane, feed.sent)
     last = samples[-1]
     return Figures(
         minutes=minutes,
@@ -471,10 +473,17 @@ def main(arguments: Sequence[str]) -> int:
     samples: list[Sample] = []
     # Broker and service have sessions of their own, and would run on.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory() as folder:
-        figures = overload(
-            Path(folder), minutes=options.minutes, rate=options.rate, warm_up=options.warm_up, samples=samples
-        )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with ApacheKafka(folder) as broker:
+            figures = overload(
+                folder,
+                broker.bootstrap,
+                minutes=options.minutes,
+                rate=options.rate,
+                warm_up=options.warm_up,
+                samples=samples,
+            )
     if options.json:
         everything = asdict(figures) | {"samples": [asdict(sample) for sample in samples]}
         options.json.write_text(json.dumps(everything, indent=1), encoding="utf-8")

@@ -161,11 +161,12 @@ class Rig:
             )
             for number in range(scenario.instances)
         ]
-        # The first builds the engines, the others find them.
-        for instance in self._instances:
+        for number, instance in enumerate(self._instances):
             instance.start()
             self._resources.callback(instance.stop)
-            self._wait(instance.owned, START_S, f"{instance.name} has no partitions")
+            if number == 0:
+                # It builds the engines, the others find them.
+                self._wait(instance.owned, START_S, f"{instance.name} has no partitions")
         self._wait(self._shared, START_S, "the partitions are not shared among the instances")
         self._witness = Witness(self._bootstrap, self._lane.events, self._lane.dead)
         self._resources.callback(self._witness.stop)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.apache_kafka import HOME_VARIABLE, home
+from daemon.apache_kafka import ApacheKafka
 from tests.faults.overload import Figures, Sample, Seen, mean_rss, overload, row, true_age_s
 
 
@@ -34,10 +34,9 @@ GOOD = Figures(
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.skipif(home() is None, reason=f"no Apache Kafka: {HOME_VARIABLE} names no home, or there is no Java")
-def test_a_short_overload_loses_and_repeats_nothing_and_is_seen(tmp_path: Path) -> None:
+def test_a_short_overload_loses_and_repeats_nothing_and_is_seen(apache_kafka: ApacheKafka, tmp_path: Path) -> None:
     samples: list[Sample] = []
-    figures = overload(tmp_path, minutes=0.1, rate=2.0, warm_up=3_000, samples=samples)
+    figures = overload(tmp_path, apache_kafka.bootstrap, minutes=0.1, rate=2.0, warm_up=3_000, samples=samples)
     assert figures.exact, figures
     assert figures.visible, figures
     assert figures.seen.frames == sum(figures.sent.values()) > 3_000

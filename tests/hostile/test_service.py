@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from daemon.service import run_service
 from tests.hostile.messages import Message, good_frames
 from tests.hostile.mutations import KINDS, mutated
 from tests.hostile.run import outcome
+from tests.support.running_service import run
 from tests.support.tiny_cascade import write_tiny_cascade
 from tests.support.topics import Lane
 
@@ -38,9 +38,7 @@ def test_between_good_frames_every_hostile_one_is_inspected_or_dead_with_its_rea
     producer.flush()
     producer.close()
 
-    account = run_service(
-        lane.settings(f"cascade={cascade}", f"engine.directory={tmp_path / 'engines'}"), until_idle_s=3.0
-    )
+    account = run(lane, len(messages), f"cascade={cascade}", f"engine.directory={tmp_path / 'engines'}")
 
     reasons = Counter(expected)
     assert account.clean + account.defective == reasons.pop("decoded")

@@ -7,7 +7,9 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.coordinator.base import MemberState
-from kafka.errors import NoOffsetForPartitionError
+from kafka.errors import KafkaConnectionError, NoOffsetForPartitionError
+from kafka.future import Future
+from kafka.protocol.consumer import SyncGroupRequest
 
 from tests.support.topics import PATIENCE_S, Lane
 
@@ -26,7 +28,7 @@ def poll(consumer: KafkaConsumer, timeout_ms: float) -> dict[TopicPartition, lis
 def share(*consumers: KafkaConsumer) -> None:
     """Poll until each has partitions and the group has come to rest."""
     deadline = time.monotonic() + PATIENCE_S
-    while not all(consumer.assignment() and _rests(consumer) for consumer in consumers):
+    while not all(consumer.assignment() and rests(consumer) for consumer in consumers):
         assert time.monotonic() < deadline, [consumer.assignment() for consumer in consumers]
         for consumer in consumers:
             poll(consumer, 50)
@@ -50,5 +52,22 @@ def grow(lane: Lane, partitions: int) -> None:
         admin.close()
 
 
-def _rests(consumer: KafkaConsumer) -> bool:
+def lose_a_sync(consumer: KafkaConsumer) -> list[object]:
+    """Let the connection break once, at the consumer's next request for its part of an assignment. Returns the requests
+    that were lost."""
+    manager = consumer._coordinator._manager
+    send, lost = manager.send, []
+
+    def losing(request: object, *to: object, **options: object) -> object:
+        if isinstance(request, SyncGroupRequest) and not lost:
+            lost.append(request)
+            return Future().failure(KafkaConnectionError("the connection broke"))
+        return send(request, *to, **options)
+
+    manager.send = losing
+    return lost
+
+
+def rests(consumer: KafkaConsumer) -> bool:
+    """Whether it is of the group and wants nothing else."""
     return consumer.group_metadata().state is MemberState.STABLE and not consumer._coordinator.need_rejoin()

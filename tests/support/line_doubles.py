@@ -102,7 +102,7 @@ class Source:
     def lag(self) -> dict[int, int]:
         return {}
 
-    def unread_since_ms(self) -> int | None:
+    def unread_since_ms(self, lag: dict[int, int]) -> int | None:
         return None
 
 
@@ -118,7 +118,7 @@ class Recorder(Delivery):
 
     def open(self) -> None: ...
 
-    def send(self, topic: str, key: bytes | None, value: bytes, headers: list[tuple[str, bytes]]) -> None:
+    def send(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
         self.sent.set()
 
     def commit(self, offsets: Offsets, mark: str = "") -> None:

@@ -134,6 +134,15 @@ def running(lane: Lane, *overrides: str) -> Iterator[Running]:
         service_.stop()
 
 
+def run(lane: Lane, frames: int, *overrides: str) -> Account:
+    """Run a service on this lane until so many frames have a verdict; what has become of all that it took."""
+    with running(lane, *overrides) as service_:
+        service_.wait_for_settled(frames)
+    if service_.error is not None:
+        raise service_.error
+    return service_.account
+
+
 def wait_until(
     met: Callable[[], bool], what: str, within_s: float = PATIENCE_S, describe: Callable[[], str] = lambda: ""
 ) -> None:

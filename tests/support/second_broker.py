@@ -22,15 +22,15 @@ class SecondBroker(ApacheKafka):
         self._first = first
         port = free_port()
         self.bootstrap = f"{HOST}:{port}"
-        controller = re.search(r"CONTROLLER://\S+?:(\d+)", first._properties.read_text(encoding="utf-8"))
-        assert controller is not None
+        # Of a key that is there twice the last counts.
+        *_, controller = re.findall(r"CONTROLLER://\S+?:(\d+)", first._properties.read_text(encoding="utf-8"))
         more = f"""
 process.roles=broker
 node.id=2
 listeners=PLAINTEXT://{HOST}:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 """
-        text = PROPERTIES.format(host=HOST, port=port, controller=controller[1], data=folder / "data")
+        text = PROPERTIES.format(host=HOST, port=port, controller=controller, data=folder / "data")
         self._properties.write_text(text + more, encoding="utf-8")
 
     def __enter__(self) -> Self:

@@ -36,9 +36,9 @@ from daemon.embedded_broker import HOST, free_port
 from daemon.kafka.rights import Resource, Right
 
 PROPERTIES = """
-listeners=PLAINTEXT://{host}:{plain},CONTROLLER://{host}:{controller},SSL://{host}:{tls},SASL_SSL://{host}:{login}
-advertised.listeners=PLAINTEXT://{host}:{plain},SSL://{host}:{tls},SASL_SSL://{host}:{login}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
+listeners=PLAINTEXT://{host}:{plain},CONTROLLER://{host}:{controller},SSL://{host}:{tls},SASL_SSL://{host}:{login},BRIEF://{host}:{brief}
+advertised.listeners=PLAINTEXT://{host}:{plain},SSL://{host}:{tls},SASL_SSL://{host}:{login},BRIEF://{host}:{brief}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,BRIEF:SASL_SSL
 controller.quorum.bootstrap.servers={host}:{controller}
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/broker.pem
@@ -51,6 +51,11 @@ listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\
 org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.brief.ssl.client.auth=none
+listener.name.brief.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.brief.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.brief.scram-sha-512.connections.max.reauth.ms={session_ms}
 listener.name.sasl_ssl.oauthbearer.connections.max.reauth.ms={reauthenticate_ms}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
@@ -62,6 +67,9 @@ validator for development, which looks at a token's dates and believes its subje
 REAUTHENTICATE_MS = 4_000
 """How long the broker believes a token before it asks for one again on the same connection, if the token lives so long.
 """
+
+SESSION_MS = 3_000
+"""How long a login with a password is good for where it is brief."""
 
 PATIENCE_S = 30.0
 
@@ -75,13 +83,14 @@ def unavailable() -> str | None:
 
 class SecureKafka(ApacheKafka):
     """The broker for the length of the context. ``bootstrap`` is the superusers' plaintext listener, ``tls`` wants a
-    client certificate (the user is then ``CN=<name>``), ``login`` a password or a token over TLS."""
+    client certificate (the user is then ``CN=<name>``), ``login`` a password or a token over TLS, ``brief`` a
+    password again and again on the same connection."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.folder = folder
-        plain, controller, tls, login = (free_port() for _ in range(4))
-        self.bootstrap, self.tls, self.login = (f"{HOST}:{port}" for port in (plain, tls, login))
+        plain, controller, tls, login, brief = (free_port() for _ in range(5))
+        self.bootstrap, self.tls, self.login, self.brief = (f"{HOST}:{port}" for port in (plain, tls, login, brief))
         make_authority(folder, "ca")
         make_authority(folder, "stranger")
         # Only the address: "localhost" leads to the same broker and is not in its certificate.
@@ -93,8 +102,10 @@ class SecureKafka(ApacheKafka):
             controller=controller,
             tls=tls,
             login=login,
+            brief=brief,
             folder=folder,
             reauthenticate_ms=REAUTHENTICATE_MS,
+            session_ms=SESSION_MS,
         )
         with self._properties.open("a", encoding="utf-8") as properties:
             properties.write(more)

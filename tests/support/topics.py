@@ -15,6 +15,7 @@ from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailable
 from daemon.settings import Settings, load_settings
 
 PATIENCE_S = 30.0
+QUIET_S = 1.0
 
 
 class NotUtf8(str):
@@ -79,11 +80,22 @@ class Lane:
         producer.close()
         return len(sent)
 
-    def committed(self, topic: str, enough: Callable[[list[Any]], bool], quiet_s: float = 1.0) -> list[Any]:
-        """The committed records of a topic, once there are enough and no more came for ``quiet_s``."""
+    def committed(self, topic: str, enough: Callable[[list[Any]], bool], *, whole: bool = True) -> list[Any]:
+        """The committed records of a topic, once there are enough; where the ``whole`` topic is wanted, once there is
+        nothing behind them. Where a transaction is open its end is waited for, for a second."""
         consumer = KafkaConsumer(
-            bootstrap_servers=self.bootstrap, isolation_level="read_committed", max_partition_fetch_bytes=2**24
+            bootstrap_servers=self.bootstrap,
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=2**24,
+            fetch_max_wait_ms=50,
         )
+
+        def all_read() -> bool:
+            # Not up to the last stable offset: of the newest transaction the broker may not have written the end yet.
+            ends = {partition: consumer.highwater(partition) for partition in partitions}
+            at_end = all(end is not None and consumer.position(partition) >= end for partition, end in ends.items())
+            return at_end or time.monotonic() - last >= QUIET_S
+
         try:
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
             consumer.assign(partitions)
@@ -91,10 +103,13 @@ class Lane:
             records: list[Any] = []
             last = time.monotonic()
             deadline = last + PATIENCE_S
-            while time.monotonic() < deadline and (not enough(records) or time.monotonic() - last < quiet_s):
-                for polled in consumer.poll(100).values():
-                    records += polled
+            while time.monotonic() < deadline:
+                polled = consumer.poll(100)
+                for each in polled.values():
+                    records += each
                     last = time.monotonic()
+                if enough(records) and (not whole or (not polled and all_read())):
+                    break
             return records
         finally:
             consumer.close()

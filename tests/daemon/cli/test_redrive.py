@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from daemon.cli import entry
-from daemon.service import run_service
+from tests.support.running_service import run as run_service
 from tests.support.tiny_cascade import frame_with, write_tiny_cascade
 from tests.support.topics import Lane
 
@@ -77,7 +77,7 @@ def test_frames_that_died_of_a_setting_have_their_verdicts_once_it_is_mended(
     arguments = [f"--set={override}" for override in overrides]
     png = cv2.imencode(".png", frame_with({3: [(10, 20, 40, 12)]}))[1].tobytes()
     lane.send([png, png, b"no picture"], coil_id="C42")
-    assert run_service(lane.settings(*overrides, "input.require_crc32c=true"), 3.0).dead == {"checksum": 3}
+    assert run_service(lane, 3, *overrides, "input.require_crc32c=true").dead == {"checksum": 3}
     capsys.readouterr()
 
     assert run("--dry-run", *arguments) == 0
@@ -91,7 +91,7 @@ def test_frames_that_died_of_a_setting_have_their_verdicts_once_it_is_mended(
     told = f"3 put back into {lane.frames}, 0 put back before, 0 left behind\n  checksum: 3 put back\n"
     assert capsys.readouterr().out == told
 
-    account = run_service(lane.settings(*overrides), 3.0)
+    account = run_service(lane, 3, *overrides)
     capsys.readouterr()
     assert (account.taken, account.defective, account.dead) == (3, 2, {"unknown-format": 1})
     events = [json.loads(event.value) for event in lane.committed(lane.events, lambda seen: len(seen) >= 2)]
@@ -102,4 +102,9 @@ def test_frames_that_died_of_a_setting_have_their_verdicts_once_it_is_mended(
     first = next(letter for letter in letters if letter.value == b"no picture")
     assert dict(letters[3].headers)["millwatch-redriven"] == f"{lane.dead}-0-{first.offset}".encode()
     assert run(*arguments) == 0
+    assert capsys.readouterr().out == (
+        f"0 put back into {lane.frames}, 3 put back before, 1 left behind\n  checksum: 3 put back before\n"
+        "  unknown-format: 1 left behind: died again after it was put back, --died-again takes it\n"
+    )
+    assert run("--died-again", *arguments) == 0
     assert capsys.readouterr().out.splitlines()[0] == f"1 put back into {lane.frames}, 3 put back before, 0 left behind"

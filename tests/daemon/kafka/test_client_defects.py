@@ -24,7 +24,7 @@ from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment, Consume
 from kafka.structs import ConsumerGroupMetadata
 
 from daemon.apache_kafka import ApacheKafka
-from tests.support.groups import grow, share, until_rebalancing
+from tests.support.groups import grow, lose_a_sync, share, until_rebalancing
 from tests.support.topics import PATIENCE_S, Lane, new_lane
 
 pytestmark = pytest.mark.kafka
@@ -188,6 +188,22 @@ def test_a_member_that_joins_since_the_topic_has_grown_forgets_what_it_leads(apa
             leader.poll(timeout_ms=50)
             other.poll(timeout_ms=50)
         assert leader._coordinator._join_task.succeeded()
+        assert leader.group_metadata().state is MemberState.REBALANCING
+        assert not leader._coordinator.need_rejoin()
+
+
+def test_a_leader_that_joins_since_the_topic_has_grown_forgets_it_when_the_connection_breaks(lane: Lane) -> None:
+    with member(lane, partition_assignment_strategy=[CooperativeStickyAssignor], metadata_max_age_ms=200) as leader:
+        share(leader)
+        lost = lose_a_sync(leader)
+        grow(lane, 8)
+        deadline = time.monotonic() + PATIENCE_S
+        while not lost:
+            assert time.monotonic() < deadline
+            leader.poll(timeout_ms=2_000)
+        for _ in range(20):
+            leader.poll(timeout_ms=50)
+        assert len(leader.assignment()) == 4
         assert leader.group_metadata().state is MemberState.REBALANCING
         assert not leader._coordinator.need_rejoin()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -8,12 +9,13 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import MemberToRemove
+from kafka.cluster import ClusterMetadata
 from kafka.errors import FencedInstanceIdError
 
 from daemon.apache_kafka import ApacheKafka
 from daemon.kafka import clients
 from daemon.kafka.member import GroupMember
-from tests.support.groups import grow, poll, share, until_rebalancing
+from tests.support.groups import grow, lose_a_sync, poll, rests, share, until_rebalancing
 from tests.support.topics import PATIENCE_S, Lane, new_lane
 
 pytestmark = pytest.mark.kafka
@@ -85,6 +87,34 @@ def test_partitions_that_are_added_are_shared_out(group: Group, monkeypatch: pyt
         for member in members:
             poll(member, 50)
     share(*members)
+
+
+def test_a_leader_that_knew_no_partitions_shares_them_out_once_it_does_although_the_connection_breaks(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a broker that restarts has it: at first it does not know the topic, and then it goes once more."""
+    common = clients._common
+    monkeypatch.setattr(clients, "_common", lambda *values, **named: {**common(*values), "metadata_max_age_ms": 200})
+    known, unknown = ClusterMetadata.partitions_for_topic, threading.Event()
+    monkeypatch.setattr(
+        ClusterMetadata,
+        "partitions_for_topic",
+        lambda cluster, topic: None if unknown.is_set() else known(cluster, topic),
+    )
+    member = group.member("line")
+    share(member)
+    unknown.set()
+    deadline = time.monotonic() + PATIENCE_S
+    while member.assignment() or not rests(member):
+        assert time.monotonic() < deadline
+        poll(member, 50)
+    lost = lose_a_sync(member)
+    unknown.clear()
+    while len(member.assignment()) < 4:
+        assert time.monotonic() < deadline
+        poll(member, 2_000)
+    assert lost
+    share(member)
 
 
 def test_what_is_kept_is_read_while_a_rebalance_waits_for_another_member(group: Group) -> None:

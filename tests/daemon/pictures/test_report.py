@@ -200,6 +200,12 @@ def test_a_run_without_frames_is_a_page_too(report: Report):
     assert "frames per second" not in page
 
 
+def test_a_run_of_one_frame_is_told_in_the_singular(report: Report):
+    text = words(render(dataclasses.replace(report, taken=1, clean=1, defective=0, dead=[], left_out=1)))
+    assert "1 frame in = 1 clean" in text
+    assert "1 more frame with defects" in text
+
+
 def test_dead_letters_are_listed_with_their_reason(report: Report):
     text = words(render(report))
     assert "truncated: 1" in text
