@@ -61,6 +61,7 @@ def open_inspector(settings: Settings, progress: Progress | None = None, *, thre
         settings.cascade,
         backend=engine.backend,
         device=engine.device,
+        hardware_compatibility=engine.hardware_compatibility,
         directory=engine.directory,
         rebuild=engine.rebuild,
         max_frames=settings.batch.max_frames,

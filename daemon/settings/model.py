@@ -58,6 +58,10 @@ class EngineSettings(Section):
         "auto", description="auto: TensorRT where there is a GPU, else OpenVINO"
     )
     device: str = Field("auto", min_length=1, description="the backend's name of the device; auto: its first")
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none",
+        description="GPUs that TensorRT engines run on: the one they are built on, or more at some cost in speed",
+    )
     directory: ConfiguredPath = Field(Path("engines/compiled"), description="folder of the built engines")
     rebuild: bool = Field(True, description="whether engines that are missing or do not fit are built at start")
     slots: int = Field(0, ge=0, le=64, description="batches inspected at the same time; 0: what suits the device")
