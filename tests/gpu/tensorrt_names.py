@@ -30,8 +30,9 @@ Api = Mapping[str, Mapping[str, Mapping[str, Any]]]
 @dataclass(frozen=True, slots=True)
 class Value:
     """What an expression is: TensorRT's ``module``, a ``class`` or an ``object`` of it by name, a collection of such
-    objects (``many``), one of its functions with its signatures; something that came from another import
-    (``foreign``); or ``other``: nothing of TensorRT's, as far as can be told."""
+    objects (``many``), one of its functions with its signatures; an object of one of the package's own classes
+    (``own``); something that came from another import (``foreign``); or ``other``: nothing of TensorRT's, as far as
+    can be told."""
 
     kind: str
     name: str = ""
@@ -58,8 +59,8 @@ def names_in(files: Sequence[Path], api: Api) -> Names:
     """Walk the files of one package; ``api`` is what ``dump_tensorrt`` prints."""
     package = _Package(api)
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
-    for tree in trees.values():
-        package.declare(tree)
+    for path, tree in trees.items():
+        package.declare(tree, path.name)
     for _ in range(PASSES):
         package.names = Names()
         for path, tree in trees.items():
@@ -77,17 +78,17 @@ class _Package:
         self.classes: set[str] = set()
         self.given: dict[tuple[str, str], Value] = {}
         self.results: dict[str, Value] = {}
-        self.attributes: dict[str, Value] = {}
+        self.attributes: dict[tuple[str, str], Value] = {}
         self.globals: dict[str, Value] = {}
         methods = {name for owner in api if owner for name, item in api[owner].items() if item["kind"] == "function"}
         self.methods = {name for name in methods if "_" in name.strip("_")}
 
-    def declare(self, tree: ast.Module) -> None:
+    def declare(self, tree: ast.Module, file: str) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 listed = [item.arg for item in (*node.args.posonlyargs, *node.args.args) if item.arg != "self"]
                 if node.name != "__init__":
-                    self.parameters.setdefault(node.name, listed)
+                    self.parameters[self.called(node.name, file)] = listed
             elif isinstance(node, ast.ClassDef):
                 self.classes.add(node.name)
                 constructor = next(
@@ -102,6 +103,23 @@ class _Package:
                         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
                     ]
                 self.parameters[node.name] = listed
+
+    @staticmethod
+    def called(name: str, file: str) -> str:
+        """The key of a function: of a private one its file is part, where another may have one of the same name."""
+        return f"{file}:{name}" if name.startswith("_") else name
+
+    def attribute(self, owner: Value | None, name: str) -> Value | None:
+        """An attribute of one of the package's own objects; of one whose class is not known where all agree."""
+        if owner is not None and owner.kind == "own":
+            return self.attributes.get((owner.name, name))
+        found = {value for (_, attribute), value in self.attributes.items() if attribute == name}
+        return found.pop() if len(found) == 1 else None
+
+    def keep(self, owner: str, name: str, value: Value) -> None:
+        """Note what an attribute of one of the package's own classes holds."""
+        if value.kind not in {"foreign", "other"} or (owner, name) not in self.attributes:
+            self.attributes[owner, name] = value
 
     def member(self, owner: Value, name: str, place: str) -> Value:
         """An attribute of the module, a class or an object."""
@@ -183,6 +201,7 @@ class _Scope:
         self.variables = variables
         self.unsure = unsure
         self.function = ""
+        self.owner = ""
 
     def run(self, body: Sequence[ast.stmt]) -> None:
         for statement in body:
@@ -195,7 +214,9 @@ class _Scope:
             case ast.ClassDef():
                 for base in node.bases:
                     self.value(base)
+                outer, self.owner = self.owner, node.name
                 self.run(node.body)
+                self.owner = outer
             case ast.Import():
                 for item in node.names:
                     bound = item.asname or item.name.partition(".")[0]
@@ -247,25 +268,36 @@ class _Scope:
         variables = dict(self.variables)
         unsure = set()
         for item in listed:
-            given = self.package.given.get((node.name, item.arg))
+            called = self.owner if node.name == "__init__" else self.package.called(node.name, self.file)
+            given = self.package.given.get((called, item.arg))
+            annotation = "" if item.annotation is None else ast.unparse(item.annotation)
             if item.arg in MODULE_NAMES:
                 given = MODULE
-            if item.annotation is not None and "Any" in ast.unparse(item.annotation):
+            elif item.arg == "self":
+                given = Value("own", self.owner)
+            elif annotation in self.package.classes:
+                given = Value("own", annotation)
+            if "Any" in annotation:
                 if given is None:
                     unsure.add(item.arg)
-            elif given is None or given.kind in {"foreign", "other"}:
-                given = None if item.arg == "self" else OTHER
+            elif given is None or given.kind == "foreign":
+                given = OTHER
             variables.pop(item.arg, None)
             if given is not None:
                 variables[item.arg] = given
         inner = _Scope(self.package, self.file, variables, frozenset(unsure))
-        inner.function = node.name
+        inner.function = self.package.called(node.name, self.file)
+        inner.owner = self.owner
         inner.run(node.body)
         for decorator in node.decorator_list:
             self.value(decorator)
             # What a property or a context manager yields is found under the function's own name.
-            if isinstance(decorator, ast.Name) and decorator.id == "property" and node.name in self.package.results:
-                self.package.attributes[node.name] = self.package.results[node.name]
+            if (
+                isinstance(decorator, ast.Name)
+                and decorator.id == "property"
+                and inner.function in self.package.results
+            ):
+                self.package.keep(self.owner, node.name, self.package.results[inner.function])
 
     def bind(self, name: str, value: Value) -> None:
         self.variables[name] = value
@@ -282,8 +314,8 @@ class _Scope:
             owner = self.value(target.value)
             if owner is not None and owner.kind in {"module", "class", "object"}:
                 self.package.member(owner, target.attr, self.place(target))
-            elif value is not None and (value != OTHER or target.attr not in self.package.attributes):
-                self.package.attributes[target.attr] = value
+            elif value is not None and owner is not None and owner.kind == "own":
+                self.package.keep(owner.name, target.attr, value)
         elif isinstance(target, (ast.Tuple, ast.List)):
             sources = source.elts if isinstance(source, (ast.Tuple, ast.List)) else []
             for number, item in enumerate(target.elts):
@@ -379,7 +411,7 @@ class _Scope:
             self.package.names.problems.add(f"{self.place(node)}: nothing tells what {of.id}.{name} is an attribute of")
         if owner is not None and owner.kind == "many":
             return owner if name in {"values", "items", "copy"} else Value("object", owner.name)
-        found = self.package.attributes.get(name)
+        found = self.package.attribute(owner, name)
         if name in MODULE_NAMES:
             return MODULE
         if found is None and name in self.package.methods - set(self.package.parameters):
@@ -407,21 +439,22 @@ class _Scope:
             return self.element(many) if bare == "next" else many
         if bare == "cast" and len(given) > 1:
             return given[1]
+        if bare not in self.package.classes:
+            bare = self.package.called(bare, self.file)
         if bare in self.package.parameters:
             for name, item in (*zip(self.package.parameters[bare], given, strict=False), *named.items()):
                 self.hand_over(bare, name or "", item)
-            return OTHER if bare in self.package.classes else self.package.results.get(bare)
+            return Value("own", bare) if bare in self.package.classes else self.package.results.get(bare)
         return value
 
     def hand_over(self, function: str, parameter: str, value: Value | None) -> None:
         if value is None:
             return
-        for key in ((function, parameter), ("__init__", parameter)):
-            if value != OTHER or key not in self.package.given:
-                self.package.given[key] = value
+        if value.kind not in {"foreign", "other"} or (function, parameter) not in self.package.given:
+            self.package.given[function, parameter] = value
         # A data class keeps what it is given under the parameter's name.
-        if value != OTHER and function[:1].isupper() | function.startswith("_"):
-            self.package.attributes.setdefault(parameter, value)
+        if function in self.package.classes:
+            self.package.keep(function, parameter, value)
 
     def place(self, node: ast.AST) -> str:
         return f"{self.file}:{getattr(node, 'lineno', 0)}"
