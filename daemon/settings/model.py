@@ -21,6 +21,9 @@ class InputSettings(Section):
     min_pixels: int = Field(4_096, ge=1, description="smallest frame, in pixels")
     max_pixels: int = Field(16_777_216, ge=1, le=2**28, description="largest frame, in pixels")
     max_bytes: int = Field(16_777_216, ge=1, le=2**28, description="largest encoded frame, in bytes")
+    jpeg_decoder: Literal["cpu", "gpu"] = Field(
+        "cpu", description="gpu: JPEG frames are decoded by nvImageCodec; what it leaves, and all else, by the cpu"
+    )
     max_age_s: float = Field(
         0, ge=0, description="age, in s since its append, above which a frame is a dead letter unseen; 0: no limit"
     )

@@ -9,6 +9,7 @@ from typing import Final
 from engines.errors import DeviceError, MillwatchError
 from engines.verification.cascade_parts import run_cascade, run_slots
 from engines.verification.cuda_parts import find_leaks, look_at_graphs
+from engines.verification.decoder import compare_decoders
 from engines.verification.opening import Bench, OpenCompiler, compiler_of, open_bench
 from engines.verification.report import Finding, PartName, PartReport, Plan, Row, SkippedError
 from engines.verification.stages import build_engines, compare_engines, find_device, time_stages
@@ -16,6 +17,7 @@ from engines.verification.stages import build_engines, compare_engines, find_dev
 ON_THE_DEVICE: Final[Mapping[PartName, Callable[[Plan, OpenCompiler], Finding]]] = {
     "device": find_device,
     "build": build_engines,
+    "decoder": compare_decoders,
 }
 """Parts that need a device and no engines."""
 

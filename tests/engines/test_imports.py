@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NEVER = {"torch", "tensorrt", "pycuda", "onnx", "onnxruntime", "cuda"}
+NEVER = {"torch", "tensorrt", "pycuda", "onnx", "onnxruntime", "cuda", "nvidia"}
 
 
 def modules_of(package: str) -> list[str]:

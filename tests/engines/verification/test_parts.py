@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from engines.backend import EngineFile, Index, Runtime, Scores, Slot
 from engines.definition import CascadeDefinition
 from engines.errors import DeviceError
+from engines.images import Frame, ImageLimits, decode
 from engines.openvino.compiler import OpenVINOCompiler
 from engines.openvino.runtime import OpenVINORuntime
 from engines.rle import Mask
 from engines.verification.cascade_parts import MOST_LEFT_BYTES, open_again_and_again, run_cascade, run_slots
 from engines.verification.cuda_parts import look_at_graphs, memory_in_use
+from engines.verification.decoder import compare
 from engines.verification.opening import Bench, open_bench
 from engines.verification.parts import run_part
 from engines.verification.report import Plan, SkippedError
@@ -167,6 +170,32 @@ def test_memory_that_comes_back_is_none(bench: Bench) -> None:
 
     assert list(open_again_and_again(bench, in_use).problems) == []
     assert memory_in_use(bench) > 1_000_000
+
+
+@pytest.fixture
+def jpegs() -> list[bytes]:
+    pictures = np.random.default_rng(2).integers(0, 256, (3, 40, 60), dtype=np.uint8)
+    return [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+
+
+@pytest.mark.parametrize(("off", "said"), [(0, None), (2, None), (3, "a pixel is off by 3 grey levels, allowed are 2")])
+def test_frames_of_the_decoder_may_differ_by_two_levels(jpegs: list[bytes], off: int, said: str | None) -> None:
+    def decoder(value: bytes, width: int, height: int) -> Frame:
+        frame = decode(value, limits=ImageLimits(min_pixels=1))
+        assert frame.shape == (height, width)
+        changed = frame.copy()
+        level = int(frame[5, 7])
+        changed[5, 7] = level + off if level < 128 else level - off
+        return changed
+
+    found = compare(jpegs, decoder, 0.01)
+    assert list(found.problems) == ([] if said is None else [said])
+    assert found.figures[0]["share_of_pixels_off"] == (0 if off == 0 else 1 / 2400)
+
+
+def test_frames_that_the_decoder_leaves_are_a_problem(jpegs: list[bytes]) -> None:
+    found = compare(jpegs, lambda value, width, height: None, 0.01)
+    assert list(found.problems) == ["3 of 3 frames were not decoded"]
 
 
 @dataclass(frozen=True)
