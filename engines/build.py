@@ -99,7 +99,7 @@ def build_cascade(
     :class:`engines.errors.UsageError` for a wrong cascade.
     """
     definition = load_definition(folder)
-    compiler = open_compiler(backend, device, hardware_compatibility)
+    compiler = open_compiler(backend, device, hardware_compatibility, cache_folder=directory)
     sizes = batch_sizes or compiler.batch_sizes(max_frames)
     return build(definition, compiler, directory, sizes, bit_depth=bit_depth, force=force, progress=progress)
 

@@ -162,7 +162,7 @@ def open_cascade(
     """
     definition = load_definition(folder)
     settings = effective_settings(definition, overrides)
-    compiler = open_compiler(backend, device, hardware_compatibility)
+    compiler = open_compiler(backend, device, hardware_compatibility, cache_folder=directory)
     batch_sizes = compiler.batch_sizes(max_frames)
     engines = engines_folder(directory, definition, compiler.device.backend)
     fit = check_fit(directory, definition, compiler, bit_depth=bit_depth, batch_sizes=batch_sizes)
