@@ -54,8 +54,6 @@ def configure_pycuda(source: Path, stub: Path) -> None:
         "CUDA_INC_DIR": [str(include_folder())],
         "CUDADRV_LIB_DIR": [str(stub)],
         "CUDA_ENABLE_CURAND": False,
-        # Nothing is found in the empty library, so the linker would leave out that the driver is needed.
-        "LDFLAGS": ["-Wl,--no-as-needed"],
     }
     lines = [f"{key} = {value!r}\n" for key, value in configuration.items()]
     (source / "siteconf.py").write_text("".join(lines), encoding="utf-8")
@@ -65,7 +63,9 @@ def main(target: Path) -> None:
     """Write the wheels into ``target``, in place of any that are there."""
     shutil.rmtree(target, ignore_errors=True)
     # PyCUDA only hands calls on: what a higher level of optimisation brings is paid for in minutes of compiling.
-    environment = {**os.environ, "CFLAGS": f"{os.environ.get('CFLAGS', '')} -O1 -g0"}
+    # Nothing is found in the empty library, so the linker would otherwise leave out that the driver is needed.
+    more = {"CFLAGS": "-O1 -g0", "LDFLAGS": "-Wl,--no-as-needed"}
+    environment = os.environ | {name: f"{os.environ.get(name, '')} {flags}" for name, flags in more.items()}
     with TemporaryDirectory() as name:
         scratch = Path(name)
         link_stub(scratch)

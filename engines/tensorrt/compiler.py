@@ -117,12 +117,6 @@ class TensorRTCompiler:
     ) -> Runtime:
         """See :meth:`engines.backend.Compiler.open`; ``threads`` is nothing that a GPU needs."""
         del threads
-        for engine in engines:
-            if max(engine.batch_sizes) < max_frames:
-                raise EngineError(
-                    f"{engine.path}: built for batches of at most {max(engine.batch_sizes)} frames, asked for are"
-                    f" {max_frames}: run millwatch build-engines, or lower batch.max_frames"
-                )
         opened: Runtime = importlib.import_module("engines.tensorrt.runtime").TensorRTRuntime(
             self._library, self._cuda, self.device, definition, engines, slots=slots, max_frames=max_frames
         )

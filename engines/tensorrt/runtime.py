@@ -1,0 +1,143 @@
+"""Running TensorRT engines: slots side by side on one GPU, all memory taken when they are opened."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycuda.driver as cuda
+import structlog
+
+from engines.backend import DeviceInfo, EngineFile, Slot
+from engines.definition import CascadeDefinition
+from engines.errors import DeviceError
+from engines.tensorrt.context import enter, first_line, leave, primary_context
+from engines.tensorrt.device import CudaDevice
+from engines.tensorrt.logger import shared_logger
+from engines.tensorrt.memory import on_device, page_locked
+from engines.tensorrt.plans import MEMORY_ADVICE, Plan, read_plan
+from engines.tensorrt.slot import TensorRTSlot
+
+log = structlog.get_logger(__name__)
+
+PROBE_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class GraphCapture:
+    """Whether a stage at one batch size runs as a CUDA graph; ``refusal`` says why where it does not."""
+
+    stage: str
+    batch_size: int
+    refusal: str | None
+
+
+class TensorRTRuntime:
+    """Implements :class:`engines.backend.Runtime` on one GPU.
+
+    Every slot has a stream and its own memory, so that one's copies run beside another's kernels. Nothing is allocated
+    once this is open. ``captures`` says which engines run as CUDA graphs.
+    """
+
+    def __init__(
+        self,
+        library: Any,
+        cuda_device: CudaDevice,
+        device: DeviceInfo,
+        definition: CascadeDefinition,
+        engines: Sequence[EngineFile],
+        *,
+        slots: int,
+        max_frames: int,
+    ) -> None:
+        """``library`` is the module ``tensorrt``.
+
+        Raises :class:`EngineError` where a file is no engine for this device or cannot hold ``max_frames``, and
+        :class:`DeviceError` where memory does not suffice or the device fails.
+        """
+        self.device = device
+        self.max_frames = max_frames
+        self.slots: Sequence[Slot] = ()
+        self.captures: tuple[GraphCapture, ...] = ()
+        self._probe_lock = threading.Lock()
+        self._plans: list[Plan] = []
+        self._is_closed = False
+        self._owned = ExitStack()
+        try:
+            self._context = self._owned.enter_context(primary_context(cuda_device.ordinal))
+            self._open(library, definition, engines, slots, max_frames)
+            leave(self._context)
+        except BaseException as error:
+            # The frames of a traceback keep what must be gone before the context is.
+            traceback.clear_frames(error.__traceback__)
+            self.slots = ()
+            self._owned.close()
+            if isinstance(error, cuda.MemoryError):
+                raise DeviceError(f"{MEMORY_ADVICE} ({first_line(error)})") from None
+            if isinstance(error, cuda.Error):
+                raise DeviceError(f"the GPU failed while engines were opened: {first_line(error)}") from None
+            raise
+
+    def probe(self) -> None:
+        """See :meth:`engines.backend.Runtime.probe`: copies a few bytes to the device and back, in its own stream."""
+        with self._probe_lock:
+            self._context.push()
+            try:
+                with self._context.answering():
+                    self._probe_bytes[0] += 1
+                    cuda.memcpy_htod_async(self._probe_memory, self._probe_bytes[0], self._probe_stream)
+                    cuda.memcpy_dtoh_async(self._probe_bytes[1], self._probe_memory, self._probe_stream)
+                    self._probe_stream.synchronize()
+                if not np.array_equal(self._probe_bytes[0], self._probe_bytes[1]):
+                    raise self._context.loses("it does not give back what it was given")
+            finally:
+                self._context.pop()
+
+    def close(self) -> None:
+        """See :meth:`engines.backend.Runtime.close`. A second call does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.slots = ()
+        # A lost device refuses this, and what was on it is gone with it.
+        with suppress(cuda.Error):
+            enter(self._context)
+        self._owned.close()
+
+    def _open(
+        self,
+        library: Any,
+        definition: CascadeDefinition,
+        engines: Sequence[EngineFile],
+        slots: int,
+        max_frames: int,
+    ) -> None:
+        # Before everything that is TensorRT's or memory, so that it goes last of it.
+        self._owned.callback(self._plans.clear)
+        runtime = library.Runtime(shared_logger(library))
+        self._plans += [read_plan(library, runtime, file, definition, max_frames) for file in engines]
+        self._probe_bytes = self._owned.enter_context(page_locked((2, PROBE_BYTES), np.uint8))
+        self._probe_memory = self._owned.enter_context(on_device(PROBE_BYTES))
+        self._owned.callback(self._drop_probe)
+        self._probe_stream: Any = cuda.Stream()
+        opened = [
+            TensorRTSlot(library, self._context, definition, self._plans, max_frames, self._owned) for _ in range(slots)
+        ]
+        self.captures = tuple(GraphCapture(each.key, each.batch_size, each.refusal) for each in opened[0].engines)
+        for capture in self.captures:
+            if capture.refusal is not None:
+                log.warning(
+                    "a stage runs without a CUDA graph",
+                    stage=capture.stage,
+                    batch_size=capture.batch_size,
+                    reason=capture.refusal,
+                )
+        self.slots = tuple(opened)
+
+    def _drop_probe(self) -> None:
+        self._probe_stream = None
