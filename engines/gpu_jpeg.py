@@ -120,7 +120,7 @@ def open_jpeg_decoder(decoders: int, *, device: int = 0, codec: Codec = "gpu") -
         probe = cv2.imencode(".jpg", np.full((32, 32), 127, np.uint8))[1].tobytes()
         if opened.decode(probe, 32, 32) is None:
             raise DeviceError(
-                "nvImageCodec decodes no JPEG on this GPU: is nvidia-nvjpeg-cu13 installed?"
+                "nvImageCodec decodes no JPEG on this GPU: is nvidia-nvjpeg installed?"
                 f" pip install 'millwatch[gpu]', {OTHERWISE}"
             )
         yield opened

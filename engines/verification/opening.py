@@ -22,7 +22,7 @@ OpenCompiler = Callable[[Plan], Compiler]
 
 def compiler_of(plan: Plan) -> Compiler:
     """The compiler of the plan's backend and device. Raises DeviceError where it is not here."""
-    return open_compiler(plan.backend, plan.device, plan.hardware_compatibility)
+    return open_compiler(plan.backend, plan.device, plan.hardware_compatibility, cache_folder=plan.directory)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,9 +20,6 @@ MODULE_NAMES: Final = frozenset({"library", "trt", "tensorrt", "_library", "_trt
 """Parameters and attributes of these names are the module, whoever gives it."""
 
 PACKAGES: Final = frozenset({"tensorrt", "tensorrt_bindings", "tensorrt_rtx"})
-
-PASSES: Final = 6
-"""Enough for a type to travel through as many functions, one a pass."""
 
 Api = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -47,25 +44,40 @@ FOREIGN: Final = Value("foreign")
 
 @dataclass(slots=True)
 class Names:
-    """What was found: every name that was looked up, by its dotted form, the classes of which a member is looked up by
-    a name that is only known when the code runs, and the problems with their places."""
+    """What was found: every name that was looked up, by its dotted form, and the ``places`` where; the classes of which
+    a member is looked up by a name that is only known when the code runs; and the problems with their places."""
 
     used: set[str] = field(default_factory=set)
+    places: list[ast.Attribute] = field(default_factory=list)
     chosen_from: set[str] = field(default_factory=set)
     problems: set[str] = field(default_factory=set)
 
 
+class Walk:
+    """The source of one package; ``api`` is what ``dump_tensorrt`` prints."""
+
+    def __init__(self, files: Sequence[Path], api: Api) -> None:
+        self.trees = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in files}
+        self._package = _Package(api)
+        for file, tree in self.trees.items():
+            self._package.declare(tree, file)
+        # Once for each function that a type goes through.
+        known = -1
+        while known != (known := self._package.known):
+            self.look(self.trees)
+
+    def look(self, files: Iterable[str]) -> Names:
+        """What is used in these files, as their trees are now."""
+        self._package.names = Names()
+        for file in files:
+            _Scope(self._package, file, {}).run(self.trees[file].body)
+        return self._package.names
+
+
 def names_in(files: Sequence[Path], api: Api) -> Names:
-    """Walk the files of one package; ``api`` is what ``dump_tensorrt`` prints."""
-    package = _Package(api)
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in files}
-    for path, tree in trees.items():
-        package.declare(tree, path.name)
-    for _ in range(PASSES):
-        package.names = Names()
-        for path, tree in trees.items():
-            _Scope(package, path.name, {}).run(tree.body)
-    return package.names
+    """What a whole package uses."""
+    walk = Walk(files, api)
+    return walk.look(walk.trees)
 
 
 class _Package:
@@ -103,6 +115,12 @@ class _Package:
                         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
                     ]
                 self.parameters[node.name] = listed
+
+    @property
+    def known(self) -> int:
+        """How much is known by now: it only grows."""
+        types = (*self.given.values(), *self.results.values(), *self.attributes.values(), *self.globals.values())
+        return sum(1 + (value.kind not in {"foreign", "other"}) for value in types)
 
     @staticmethod
     def called(name: str, file: str) -> str:
@@ -404,6 +422,8 @@ class _Scope:
     def attribute(self, node: ast.AST, of: ast.expr, name: str) -> Value | None:
         owner = self.value(of)
         if owner is not None and owner.kind in {"module", "class", "object"}:
+            if isinstance(node, ast.Attribute):
+                self.package.names.places.append(node)
             return self.package.member(owner, name, self.place(node))
         if owner == FOREIGN:
             return FOREIGN
