@@ -28,6 +28,8 @@ from tests.support.tiny_cascade import write_tiny_cascade
 
 rtx = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT for RTX is not installed (make test-gpu)")
 
+pytestmark = pytest.mark.timeout(600)
+
 SHIPPED = load_definition(Path(__file__).parents[2] / "cascades" / "reference")
 L4 = CudaDevice(0, "NVIDIA L4", (8, 9), "580.65.06", "13.0", 24_000_000_000)
 BATCH_SIZES = TensorRTCompiler(L4, rtx).batch_sizes(8)
