@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from engines.backend import DeviceInfo, EngineFile, Precision
 from engines.backends import HardwareCompatibility
 from engines.definition import CascadeDefinition, Stage
-from engines.errors import EngineError, UsageError
+from engines.errors import DeviceError, EngineError, UsageError
 from engines.tensorrt.device import CudaDevice
 from engines.tensorrt.half import to_half
 from engines.tensorrt.network import PlanOptions, build_plan
@@ -101,7 +101,10 @@ class TensorRTCompiler:
                 graph = to_half(graph)
             except EngineError as error:
                 raise EngineError(f"{stage.model}: {stage.key}: {error}") from None
-        plan = build_plan(self._library, graph.SerializeToString(), stage, definition, batch_sizes, self._plan_options)
+        with _on_device(self._cuda.ordinal):
+            plan = build_plan(
+                self._library, graph.SerializeToString(), stage, definition, batch_sizes, self._plan_options
+            )
         path = folder / f"{stage.key}{self.suffix}"
         path.write_bytes(plan)
         return (EngineFile(stage.key, tuple(batch_sizes), precision, path),)
@@ -117,16 +120,33 @@ class TensorRTCompiler:
     ) -> Runtime:
         """See :meth:`engines.backend.Compiler.open`; ``threads`` is nothing that a GPU needs."""
         del threads
-        for engine in engines:
-            if max(engine.batch_sizes) < max_frames:
-                raise EngineError(
-                    f"{engine.path}: built for batches of at most {max(engine.batch_sizes)} frames, asked for are"
-                    f" {max_frames}: run millwatch build-engines, or lower batch.max_frames"
-                )
-        opened: Runtime = importlib.import_module("engines.tensorrt.runtime").TensorRTRuntime(
+        from engines.tensorrt.runtime import TensorRTRuntime
+
+        return TensorRTRuntime(
             self._library, self._cuda, self.device, definition, engines, slots=slots, max_frames=max_frames
         )
-        return opened
+
+
+@contextmanager
+def _on_device(ordinal: int) -> Iterator[None]:
+    """TensorRT builds for the GPU whose context is current, and times its kernels there.
+
+    Raises :class:`DeviceError` where the device does not start, and instead of an :class:`EngineError` where it was
+    lost: a smaller precision or another model would not bring it back.
+    """
+    from pycuda.driver import Error
+
+    from engines.tensorrt.context import first_line, primary_context
+
+    try:
+        with primary_context(ordinal) as context:
+            try:
+                yield
+            except EngineError as error:
+                judged = context.judge("building an engine", error)
+                raise judged if isinstance(judged, DeviceError) else error from None
+    except Error as error:
+        raise DeviceError(f"the GPU does not start: {first_line(error)}") from None
 
 
 def _capabilities(device: CudaDevice) -> str:

@@ -368,8 +368,13 @@ def test_a_directory_that_is_a_file(folder: Path, tmp_path: Path) -> None:
         build_cascade(folder, directory=tmp_path / "file")
 
 
-def test_what_cannot_be_built_says_why(folder: Path, directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no GPU backend in this installation"):
+def test_what_cannot_be_built_says_why(
+    folder: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No driver, also where there is one: the loader takes this file, and it is no library.
+    (tmp_path / "libcuda.so.1").write_bytes(b"no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="no NVIDIA driver here"):
         build_cascade(folder, directory=directory, backend="tensorrt")
     with pytest.raises(EngineError, match="no recording to compare engines on"):
         build_cascade(write_tiny_cascade(tmp_path / "bare", recording=False), directory=directory)

@@ -243,8 +243,11 @@ def test_engines_that_were_built_otherwise_are_as_good_as_missing(
         open_cascade(folder, directory=tmp_path, rebuild=False, bit_depth=12)
 
 
-def test_a_backend_that_is_not_here_ends_with_5(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no GPU backend") as caught:
+def test_a_backend_that_is_not_here_ends_with_5(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No driver, also where there is one: the loader takes this file, and it is no library.
+    (tmp_path / "libcuda.so.1").write_bytes(b"no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="no NVIDIA driver here") as caught:
         open_cascade(folder, directory=tmp_path, backend="tensorrt")
     assert caught.value.exit_code == 5
     with pytest.raises(UsageError, match="device 'gpu'"):

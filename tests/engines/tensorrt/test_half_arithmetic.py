@@ -23,6 +23,9 @@ from engines.tensorrt.half import to_half
 from tests.support.half_arithmetic import HalfSlot
 from tests.support.small_network import HEIGHT, WIDTH, small_gate
 
+# Networks run on the processor, which others may be using.
+pytestmark = pytest.mark.timeout(600)
+
 SHIPPED = load_definition(Path(__file__).parents[3] / "cascades" / "reference")
 STAGES = pytest.mark.parametrize("stage", SHIPPED.stages, ids=lambda stage: stage.key)
 REAL_FRAMES = 8
