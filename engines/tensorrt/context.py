@@ -25,7 +25,7 @@ class DeviceContext:
     """
 
     def __init__(self, context: Any) -> None:
-        self._context = context
+        self._context: Any = context
         self._handle = driver.CUcontext(context.handle)
         self._lost: str | None = None
 
@@ -76,6 +76,12 @@ class DeviceContext:
         except cuda.Error as error:
             raise self.loses(first_line(error)) from None
 
+    def abandon(self) -> None:
+        """Make PyCUDA take everything of this context for gone. Where it is current, it is released."""
+        if self._context is not None:
+            self._context.detach()
+            self._context = None
+
     def loses(self, reason: str) -> DeviceError:
         """The device counts as lost from now on; returns the error that says so."""
         self._lost = f"the GPU does not answer any more: {reason}"
@@ -98,7 +104,7 @@ def primary_context(ordinal: int) -> Iterator[DeviceContext]:
         context.push()
         yield owned
     finally:
-        context.detach()
+        owned.abandon()
         # PyCUDA releases a primary context and leaves it current.
         code, current = driver.cuCtxGetCurrent()
         if not code and int(current) == int(owned._handle):

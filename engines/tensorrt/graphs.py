@@ -57,8 +57,9 @@ def _recorded(stream: Any, work: Callable[[], None]) -> Any:
         work()
     except (cuda.Error, EnqueueError) as error:
         problem = first_line(error)
-    # Also after a failure, since the stream records until it is told to end.
-    code, graph = driver.cuStreamEndCapture(stream)
+    finally:
+        # Also after a failure, since the stream records until it is told to end.
+        code, graph = driver.cuStreamEndCapture(stream)
     if code:
         raise CaptureRefusedError(problem or f"cuStreamEndCapture failed: {code.name}")
     if problem is not None:

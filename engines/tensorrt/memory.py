@@ -26,16 +26,12 @@ def page_locked(shape: tuple[int, ...], dtype: DTypeLike) -> Iterator[NDArray[An
 
 @contextmanager
 def on_device(size: int) -> Iterator[int]:
-    """The address of ``size`` bytes on the device, at least one, which are 0 once this has returned.
+    """The address of ``size`` bytes on the device, at least one; what is in them is anything.
 
     CUDA aligns it to 256 bytes at least, which is what TensorRT asks for.
     """
-    size = max(size, 1)
-    allocation = cuda.mem_alloc(size)
+    allocation = cuda.mem_alloc(max(size, 1))
     try:
-        cuda.memset_d8(allocation, 0, size)
-        # A memset may return before it is done.
-        cuda.Context.synchronize()
         yield int(allocation)
     finally:
         allocation.free()

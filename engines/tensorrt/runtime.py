@@ -15,7 +15,7 @@ import structlog
 
 from engines.backend import DeviceInfo, EngineFile, Slot
 from engines.definition import CascadeDefinition
-from engines.errors import DeviceError
+from engines.errors import DeviceError, EngineError
 from engines.tensorrt.context import enter, first_line, leave, primary_context
 from engines.tensorrt.device import CudaDevice
 from engines.tensorrt.logger import shared_logger
@@ -70,11 +70,13 @@ class TensorRTRuntime:
         self._owned = ExitStack()
         try:
             self._context = self._owned.enter_context(primary_context(cuda_device.ordinal))
-            self._open(library, definition, engines, slots, max_frames)
+            self._open_checked(library, definition, engines, slots, max_frames)
             leave(self._context)
         except BaseException as error:
-            # The frames of a traceback keep what must be gone before the context is.
-            traceback.clear_frames(error.__traceback__)
+            # What was begun may use what is dropped now.
+            with suppress(cuda.Error):
+                cuda.Context.synchronize()
+            _forget_frames(error)
             self.slots = ()
             self._owned.close()
             if isinstance(error, cuda.MemoryError):
@@ -104,10 +106,23 @@ class TensorRTRuntime:
             return
         self._is_closed = True
         self.slots = ()
-        # A lost device refuses this, and what was on it is gone with it.
-        with suppress(cuda.Error):
+        try:
             enter(self._context)
+        except cuda.Error:
+            # A lost device: what was on it is gone with it. PyCUDA would try to free it all the same, and end the
+            # process where that fails.
+            self._context.abandon()
         self._owned.close()
+
+    def _open_checked(
+        self, library: Any, definition: CascadeDefinition, engines: Sequence[EngineFile], slots: int, max_frames: int
+    ) -> None:
+        try:
+            self._open(library, definition, engines, slots, max_frames)
+        except EngineError as error:
+            # TensorRT refuses everything on a lost device, and an engine is not to blame for that.
+            found = self._context.judge("opening engines", error)
+            raise found if isinstance(found, DeviceError) else error from None
 
     def _open(
         self,
@@ -123,8 +138,8 @@ class TensorRTRuntime:
         self._plans += [read_plan(library, runtime, file, definition, max_frames) for file in engines]
         self._probe_bytes = self._owned.enter_context(page_locked((2, PROBE_BYTES), np.uint8))
         self._probe_memory = self._owned.enter_context(on_device(PROBE_BYTES))
-        self._owned.callback(self._drop_probe)
         self._probe_stream: Any = cuda.Stream()
+        self._owned.callback(self._drop_probe)
         opened = [
             TensorRTSlot(library, self._context, definition, self._plans, max_frames, self._owned) for _ in range(slots)
         ]
@@ -140,4 +155,14 @@ class TensorRTRuntime:
         self.slots = tuple(opened)
 
     def _drop_probe(self) -> None:
+        # A probe that failed may have left work behind.
+        with suppress(cuda.Error):
+            self._probe_stream.synchronize()
         self._probe_stream = None
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """The frames of a traceback keep what must be gone before the context is."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__

@@ -38,7 +38,7 @@ TURNS = 2
 EVENT_FLAGS = cuda.event_flags.BLOCKING_SYNC | cuda.event_flags.DISABLE_TIMING
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Turn:
     """The host's side of one run: page-locked arrays, and the event that says that they are the host's again.
 
@@ -49,7 +49,6 @@ class Turn:
     threshold: NDArray[np.float32]
     output: NDArray[np.uint8]
     done: Any
-    running: bool = False
 
 
 @dataclass(slots=True)
@@ -112,7 +111,6 @@ class TensorRTSlot:
         # From here on, whatever runs is waited for before any of this is freed.
         stack.callback(self._let_go)
         self._stream = cuda.Stream()
-        self._uploaded: Any = cuda.Event(EVENT_FLAGS)
         self._turns += [Turn(*each, cuda.Event(EVENT_FLAGS)) for each in arrays]
         self._scores: dict[str, Scores] = {}
         for plan in plans:
@@ -138,14 +136,15 @@ class TensorRTSlot:
         self._context.pop()
 
     def load(self, frames: Sequence[Frame]) -> None:
-        """See :meth:`engines.backend.Slot.load`: copied into page-locked memory, and on their way when this returns."""
+        """See :meth:`engines.backend.Slot.load`: copied into page-locked memory, and on their way when this returns.
+
+        Nothing need be waited for: a run that is waited for has waited for the upload before it, and what an abandoned
+        run computes is read by nobody.
+        """
         with self._context.guarded("the upload of frames"):
-            # Those of the batch before may still be on their way.
-            self._uploaded.synchronize()
             for place, frame in enumerate(frames):
                 self._frames[place] = frame
             cuda.memcpy_htod_async(self._memory.frames, self._frames[: len(frames)], self._stream)
-            self._uploaded.record(self._stream)
 
     def gate(self, index: Index) -> Scores:
         """See :meth:`engines.backend.Slot.gate`."""
@@ -185,10 +184,6 @@ class TensorRTSlot:
         number = self._next_turn
         turn = self._turns[number]
         with self._context.guarded(engine.key):
-            if turn.running:
-                # A caller that turned away from its masks left this one behind.
-                turn.done.synchronize()
-            turn.running = True
             # Padding repeats a frame that is there: the engine must find one behind every entry.
             turn.index[: engine.batch_size] = index[chunk.start]
             turn.index[: chunk.count] = index[chunk.start : chunk.start + chunk.count]
@@ -214,7 +209,6 @@ class TensorRTSlot:
     def _finished(self, chunk: Chunk, engine: BoundEngine, turn: Turn) -> tuple[Chunk, NDArray[Any]]:
         with self._context.guarded(engine.key):
             turn.done.synchronize()
-        turn.running = False
         output = turn.output[: engine.output_bytes].view(engine.output_type)
         return chunk, output.reshape(engine.output_shape)
 
@@ -287,7 +281,7 @@ class TensorRTSlot:
         self._graphs.close()
         self._engines.clear()
         self._turns.clear()
-        self._uploaded = self._stream = None
+        self._stream = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
@@ -31,11 +32,12 @@ class Counts:
     executable_graphs: int
     retained_contexts: int
     current_contexts: int
+    abandoned_work: int
     allocations: int
 
     @property
     def held(self) -> tuple[int, ...]:
-        """Everything that must be given back, in order of the fields: all but the number of allocations."""
+        """Everything that must be given back or waited for, in order of the fields."""
         return astuple(self)[:-1]
 
 
@@ -80,15 +82,16 @@ class FakeDriver:
 
     def counts(self) -> Counts:
         """What is held now."""
-        values = (ctypes.c_long * 10)()
+        values = (ctypes.c_long * 11)()
         self.library.fakeCount(values)
         return Counts(*values)
 
-    def calls(self) -> dict[str, int]:
+    def calls(self) -> Counter[str]:
         """How often each call came since the reset."""
         text = ctypes.create_string_buffer(1 << 16)
         assert self.library.fakeCalls(text, len(text)) < len(text)
-        return {name: int(count) for name, count in (line.split() for line in text.value.decode().splitlines())}
+        lines = (line.split() for line in text.value.decode().splitlines())
+        return Counter({name: int(count) for name, count in lines})
 
 
 @cache
