@@ -37,6 +37,10 @@ demo: .venv/.demo  ## inspect a shipped recording end to end and show what was f
 test: .venv/.test  ## the test suite without torch; ARGS="-k name" goes to pytest
 	@.venv/bin/python -m pytest $(ARGS)
 
+.PHONY: test-gpu
+test-gpu: .venv-gpu/.gpu  ## the tests of the GPU path that need no GPU (600 MB, PyCUDA is compiled); ARGS as above
+	@.venv-gpu/bin/python -m pytest tests/gpu $(ARGS)
+
 .PHONY: test-train
 test-train: .venv-train/.train  ## the tests of training/, in an environment with torch (6 GB); ARGS as above
 	@.venv-train/bin/python -m pytest tests/training $(ARGS)
@@ -86,10 +90,13 @@ lock:  ## write requirements/*.txt again; needs uv, LOCK_ARGS=--upgrade takes ne
 	@$(COMPILE) --extra demo -c requirements/test.txt requirements/build.in pyproject.toml -o requirements/demo.txt
 	@$(COMPILE) --extra demo --extra test --extra train -c requirements/test.txt requirements/build.in \
 		requirements/train.in pyproject.toml -o requirements/train.txt
+	@$(COMPILE) --extra demo --extra test -c requirements/test.txt requirements/build.in requirements/gpu-test.in \
+		pyproject.toml -o requirements/gpu-test.txt
+	@$(COMPILE) --no-deps requirements/gpu-source.in -o requirements/gpu-source.txt
 
 .PHONY: clean
 clean:  ## remove the environments, compiled engines, caches and demo output
-	@rm -rf .venv .venv-train build dist demo-output engines/compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-train .venv-gpu build dist demo-output engines/compiled .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find daemon engines training benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -116,6 +123,15 @@ help:  ## this list
 	@echo "install       .venv-train from requirements/train.txt (6 GB)"
 	@.venv-train/bin/python $(INSTALL) --no-compile $(LOCKED) requirements/train.txt
 	@.venv-train/bin/python $(INSTALL) $(EDITABLE)
+	@touch $@
+
+# PyCUDA's wheel lies in build/, so that making the environment anew does not compile it again.
+.venv-gpu/.gpu: requirements/gpu-test.txt requirements/gpu-source.txt requirements/gpu_source.py pyproject.toml | .venv-gpu/.created
+	@echo "install       .venv-gpu from requirements/gpu-test.txt"
+	@.venv-gpu/bin/python $(INSTALL) --no-compile $(LOCKED) requirements/gpu-test.txt
+	@.venv-gpu/bin/python requirements/gpu_source.py build/gpu
+	@.venv-gpu/bin/python $(INSTALL) --no-compile --no-deps --no-index --force-reinstall build/gpu/*.whl
+	@.venv-gpu/bin/python $(INSTALL) $(EDITABLE)
 	@touch $@
 
 %/.created:

@@ -53,7 +53,8 @@ def measure_parts(settings: Settings, frames: Sequence[Frame]) -> PartTimes:
     """
     definition = load_definition(settings.cascade)
     thresholds = effective_settings(definition, cascade_overrides(settings))
-    compiler = open_compiler(settings.engine.backend, settings.engine.device)
+    engine = settings.engine
+    compiler = open_compiler(engine.backend, engine.device, engine.hardware_compatibility)
     fit = check_fit(settings.engine.directory, definition, compiler, bit_depth=settings.input.bit_depth)
     if fit.manifest is None:
         raise EngineError(f"{fit.problem}: run millwatch build-engines")

@@ -25,10 +25,10 @@ from daemon.bench.machine import resident_bytes
 from daemon.bench.stream import Options
 from daemon.bench.workload import as_read, read_workload
 from daemon.inspector import open_inspector
-from engines.cascade import SPARE_SLOTS, Cascade, open_cascade
+from engines.cascade import Cascade, open_cascade
 from engines.cores import core_count
 from engines.definition import CascadeDefinition, Stage, load_definition
-from engines.openvino.compiler import DEVICE
+from engines.openvino.compiler import DEVICE, SPARE_SLOTS
 from engines.openvino.core import shared_core
 from engines.openvino.kernels import BLOCKED_KERNELS, TIMED_RUNS, preferring, processor_time
 from engines.openvino.models import read_stage

@@ -14,6 +14,7 @@ from daemon.kafka.topics import create_topics, topic_states
 from daemon.kafka.versions import check_transactions
 from daemon.settings import Settings
 from daemon.wording import counted
+from engines.backend import Compiler
 from engines.backends import open_compiler
 from engines.definition import load_definition
 from engines.errors import EngineError, MillwatchError
@@ -69,15 +70,26 @@ def _cascade(settings: Settings) -> str:
 
 
 def _device(settings: Settings) -> str:
-    device = open_compiler(settings.engine.backend, settings.engine.device).device
+    device = _compiler(settings).device
     return f"{device.backend} {device.version} on {device.name}"
+
+
+def _compiler(settings: Settings) -> Compiler:
+    engine = settings.engine
+    return open_compiler(engine.backend, engine.device, engine.hardware_compatibility)
 
 
 def _engines(settings: Settings) -> str:
     """Whether the engines fit, and where they do whether the device answers with them."""
     definition = load_definition(settings.cascade)
-    compiler = open_compiler(settings.engine.backend, settings.engine.device)
-    fit = check_fit(settings.engine.directory, definition, compiler, bit_depth=settings.input.bit_depth)
+    compiler = _compiler(settings)
+    fit = check_fit(
+        settings.engine.directory,
+        definition,
+        compiler,
+        bit_depth=settings.input.bit_depth,
+        batch_sizes=compiler.batch_sizes(settings.batch.max_frames),
+    )
     if fit.manifest is None:
         if settings.engine.rebuild:
             return f"{fit.problem}: run builds them at its start, millwatch build-engines does it now"

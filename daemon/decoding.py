@@ -16,13 +16,17 @@ CHECKSUM = re.compile(rb"[0-9A-Fa-f]{8}")
 
 
 def frame_decoder(
-    limits: images.ImageLimits, *, require_crc32c: bool, max_age_s: float = 0.0
+    limits: images.ImageLimits,
+    *,
+    require_crc32c: bool,
+    max_age_s: float = 0.0,
+    decode_jpeg: images.DecodeJpeg | None = None,
 ) -> Callable[[Frame], images.Frame]:
     """A function from a frame to its pixels, uint8 ``[height, width]``; raises FrameRejectedError.
 
     A decoder notices hardly any flipped bit of a JPEG, so the checksum is verified wherever there is one, and
     ``require_crc32c`` refuses a frame that has none. A frame whose record was appended more than ``max_age_s`` seconds
-    ago is refused unseen; 0 takes frames of any age.
+    ago is refused unseen; 0 takes frames of any age. ``decode_jpeg`` as for :func:`engines.images.decode`.
     """
 
     def decode(frame: Frame) -> images.Frame:
@@ -44,6 +48,7 @@ def frame_decoder(
             content_type=content_type,
             width=_number(frame, "width") if raw else None,
             height=_number(frame, "height") if raw else None,
+            decode_jpeg=decode_jpeg,
         )
 
     return decode

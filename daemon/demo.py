@@ -184,6 +184,8 @@ def _build_engines(settings: Settings, console: Console) -> None:
         directory=engine.directory,
         backend=engine.backend,
         device=engine.device,
+        hardware_compatibility=engine.hardware_compatibility,
+        max_frames=settings.batch.max_frames,
         bit_depth=settings.input.bit_depth,
         progress=begun,
     )

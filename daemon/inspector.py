@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from daemon.decoding import frame_decoder, frame_measure
@@ -9,7 +11,7 @@ from daemon.pipeline import Observer, Pipeline
 from daemon.settings import Settings
 from engines.cascade import Cascade, open_cascade
 from engines.cores import core_count
-from engines.images import ImageLimits
+from engines.images import DecodeJpeg, ImageLimits
 from engines.settings import CascadeOverrides, ClassOverrides
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def open_inspector(settings: Settings, progress: Progress | None = None, *, thre
         settings.cascade,
         backend=engine.backend,
         device=engine.device,
+        hardware_compatibility=engine.hardware_compatibility,
         directory=engine.directory,
         rebuild=engine.rebuild,
         max_frames=settings.batch.max_frames,
@@ -72,22 +75,45 @@ def open_inspector(settings: Settings, progress: Progress | None = None, *, thre
     )
 
 
-def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | None = None) -> Pipeline:
-    """The pipeline around an opened cascade; its threads run until it is closed."""
+@contextmanager
+def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | None = None) -> Iterator[Pipeline]:
+    """The pipeline around an opened cascade; its threads and decoders end with the context.
+
+    Raises DeviceError where frames are to be decoded on a GPU that cannot.
+    """
     max_frames = min(settings.batch.max_frames, cascade.max_frames)
     capacity = max(MIN_CAPACITY, BATCHES_PER_SLOT * cascade.slots * max_frames)
-    return Pipeline(
-        cascade,
-        frame_decoder(
-            image_limits(settings),
-            require_crc32c=settings.input.require_crc32c,
-            max_age_s=settings.input.max_age_s,
-        ),
-        frame_measure(image_limits(settings)),
-        decode_threads=settings.pipeline.decode_threads or core_count(),
-        max_frames=max_frames,
-        max_wait_s=settings.batch.max_wait_ms / 1000,
-        capacity=settings.pipeline.max_frames or capacity,
-        max_bytes=settings.pipeline.max_bytes,
-        observer=observer,
-    )
+    threads = settings.pipeline.decode_threads or core_count()
+    with _jpeg_decoder(settings, threads) as decode_jpeg:
+        pipeline = Pipeline(
+            cascade,
+            frame_decoder(
+                image_limits(settings),
+                require_crc32c=settings.input.require_crc32c,
+                max_age_s=settings.input.max_age_s,
+                decode_jpeg=decode_jpeg,
+            ),
+            frame_measure(image_limits(settings)),
+            decode_threads=threads,
+            max_frames=max_frames,
+            max_wait_s=settings.batch.max_wait_ms / 1000,
+            capacity=settings.pipeline.max_frames or capacity,
+            max_bytes=settings.pipeline.max_bytes,
+            observer=observer,
+        )
+        with pipeline:
+            yield pipeline
+
+
+@contextmanager
+def _jpeg_decoder(settings: Settings, threads: int) -> Iterator[DecodeJpeg | None]:
+    if settings.input.jpeg_decoder == "cpu":
+        yield None
+        return
+    from engines.gpu_jpeg import open_jpeg_decoder
+    from engines.tensorrt.device import device_ordinal
+
+    # Engines on the processor may have their frames decoded on the GPU all the same.
+    device = "auto" if settings.engine.device.lower() == "cpu" else settings.engine.device
+    with open_jpeg_decoder(threads, device=device_ordinal(device)) as decoder:
+        yield decoder.decode

@@ -1,17 +1,17 @@
 """The port to a device that runs engines: what the cascade asks of it, and what the builder does.
 
-A backend has two sides. Its *compiler* turns one ONNX stage into engines, one per fixed batch size. Its *runtime* holds
-the opened engines of a cascade and offers slots: each slot inspects one batch of frames at a time, and slots work side
-by side, so that one's copies overlap another's kernels. Frames are handed to a slot once for all stages; a stage then
-names the frames it wants by index. Batches smaller than an engine's are padded inside the backend, so no shape is ever
-compiled while frames wait.
+A backend has two sides. Its *compiler* turns one ONNX stage into engines for fixed batch sizes: a file for each, or one
+for all of them. Its *runtime* holds the opened engines of a cascade and offers slots: each slot inspects one batch of
+frames at a time, and slots work side by side, so that one's copies overlap another's kernels. Frames are handed to a
+slot once for all stages; a stage then names the frames it wants by index. Batches smaller than an engine's are padded
+inside the backend, so no shape is ever compiled while frames wait.
 
 Every implementation passes ``tests/engines/contract_backend.py``. Heavy libraries are imported inside the backends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,10 +33,10 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
-    """What an engine is built for: it fits where all of this is the same.
+    """What an engine is built for: it fits where all of this is the same, unless it was built for more.
 
-    ``name`` is the device's model name, ``capabilities`` what of it a compiled engine relies on, ``version`` the
-    backend library's.
+    ``name`` is the device's model name, ``capabilities`` what of it and of its driver a compiled engine relies on,
+    ``version`` the backend library's.
     """
 
     backend: BackendName
@@ -47,10 +47,14 @@ class DeviceInfo:
 
 @dataclass(frozen=True, slots=True)
 class EngineFile:
-    """One built engine: a stage at one batch size, in one file, to be run in the precision for which it was built."""
+    """A stage in one file, to be run in the precision for which it was built, for one or several batch sizes.
+
+    Where a backend tells batch sizes apart by number, as TensorRT does by optimisation profile, the number is the place
+    in ``batch_sizes``, which ascends.
+    """
 
     stage: str
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     precision: Precision
     path: Path
 
@@ -58,18 +62,31 @@ class EngineFile:
 class Compiler(Protocol):
     """Builds engines for the device that is here.
 
-    ``precisions`` are those worth trying, fastest first and ending with the exact one; ``batch_sizes`` the default.
+    ``precisions`` are those worth trying, fastest first and ending with the exact one. ``options`` are the choices
+    beside precision that change an engine, by name. ``default_slots`` is how many batches in flight suit the device.
     """
 
     device: DeviceInfo
     precisions: tuple[Precision, ...]
-    batch_sizes: tuple[int, ...]
+    options: Mapping[str, str]
+    default_slots: int
     suffix: str
 
+    def batch_sizes(self, max_frames: int) -> tuple[int, ...]:
+        """The batch sizes, ascending, for which engines are built where a batch has up to ``max_frames`` frames."""
+
+    def runs(self, built_for: DeviceInfo) -> bool:
+        """Whether an engine of this library's version that was built for another device runs on the one here."""
+
     def build(
-        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
-    ) -> None:
-        """Compile one stage at one batch size into the file ``path``.
+        self,
+        stage: Stage,
+        definition: CascadeDefinition,
+        batch_sizes: Sequence[int],
+        precision: Precision,
+        folder: Path,
+    ) -> tuple[EngineFile, ...]:
+        """Compile one stage for all of ``batch_sizes`` (ascending) into files in ``folder``.
 
         Raises :class:`engines.errors.EngineError` where the model cannot be compiled.
         """
@@ -87,7 +104,7 @@ class Compiler(Protocol):
 
         ``threads`` is the processor's threads for all slots together (default: every core); a GPU needs none. Engines
         of some stages only will do where only these are asked. Raises :class:`engines.errors.EngineError` where a file
-        is not an engine for this device.
+        is not an engine for this device, or engines for smaller batches cannot hold ``max_frames``.
         """
 
 

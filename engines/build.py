@@ -6,7 +6,7 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from engines.agreement import Agreement
-from engines.backend import Compiler, EngineFile, Precision
-from engines.backends import BackendChoice, open_compiler
+from engines.backend import Compiler, Precision
+from engines.backends import BackendChoice, HardwareCompatibility, open_compiler
 from engines.comparison_frames import read_comparison_frames
 from engines.definition import CascadeDefinition, Stage, file_digest, load_definition, model_digest
 from engines.errors import EngineError, InferenceError
@@ -48,10 +48,10 @@ class BuildStep:
 
 @dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One engine, built or found up to date.
+    """One stage at one batch size, built or found up to date.
 
-    ``seconds`` is its even share of what compiling and comparing its stage took, in precisions that were refused too; 0
-    where nothing was done.
+    ``bytes`` is its even share of its file, ``seconds`` that of what compiling and comparing its stage took, in
+    precisions that were refused too; 0 where nothing was done.
     """
 
     stage: str
@@ -59,7 +59,7 @@ class EngineResult:
     batch_size: int
     agreement: Agreement
     path: Path
-    bytes: int
+    bytes: float
     seconds: float
 
 
@@ -79,6 +79,8 @@ def build_cascade(
     directory: Path,
     backend: BackendChoice = "auto",
     device: str = "auto",
+    hardware_compatibility: HardwareCompatibility = "none",
+    max_frames: int = 8,
     batch_sizes: tuple[int, ...] | None = None,
     bit_depth: int = 16,
     force: bool = False,
@@ -86,25 +88,27 @@ def build_cascade(
 ) -> BuildReport:
     """Build the engines of the cascade in ``folder`` below ``directory``, unless they fit already.
 
-    ``batch_sizes`` are the backend's own by default; ``bit_depth`` (8-16) is that of 16-bit data in the cascade's
-    recording, the same as for :func:`engines.cascade.open_cascade`. Where a stage cannot be compiled in a faster
-    precision, or disagrees in it, it is built in the next one, and the manifest says why. ``force`` builds in any case.
-    Builds of the same engines at the same time wait for each other.
+    ``batch_sizes`` are by default those that the backend wants for batches of up to ``max_frames`` frames;
+    ``bit_depth`` (8-16) is that of 16-bit data in the cascade's recording, both the same as for
+    :func:`engines.cascade.open_cascade`; ``hardware_compatibility`` as for :func:`engines.backends.open_compiler`.
+    Where a stage cannot be compiled in a faster precision, or disagrees in it, it is built in the next one, and the
+    manifest says why. ``force`` builds in any case. Builds of the same engines at the same time wait for each other.
 
     Raises :class:`EngineError` where a stage cannot be compiled or disagrees in every precision, naming stage, batch
     size and figure, or nothing can be written; :class:`engines.errors.DeviceError` where the backend is not here; and
     :class:`engines.errors.UsageError` for a wrong cascade.
     """
     definition = load_definition(folder)
-    compiler = open_compiler(backend, device)
-    return build(definition, compiler, directory, batch_sizes, bit_depth=bit_depth, force=force, progress=progress)
+    compiler = open_compiler(backend, device, hardware_compatibility, cache_folder=directory)
+    sizes = batch_sizes or compiler.batch_sizes(max_frames)
+    return build(definition, compiler, directory, sizes, bit_depth=bit_depth, force=force, progress=progress)
 
 
 def build(
     definition: CascadeDefinition,
     compiler: Compiler,
     directory: Path,
-    batch_sizes: tuple[int, ...] | None = None,
+    batch_sizes: Collection[int],
     *,
     bit_depth: int = 16,
     force: bool = False,
@@ -112,7 +116,7 @@ def build(
 ) -> BuildReport:
     """:func:`build_cascade` with a definition and a compiler at hand."""
     target = engines_folder(directory, definition, compiler.device.backend)
-    sizes = tuple(sorted(set(batch_sizes or compiler.batch_sizes)))
+    sizes = tuple(sorted(set(batch_sizes)))
 
     def found() -> BuildReport | None:
         if force:
@@ -157,7 +161,7 @@ def _build_stages(
                 stages.append(_build_stage(definition, compiler, stage, sizes, reference, Path(scratch)))
             seconds[stage.key] = time.monotonic() - started
         manifest = Manifest(
-            schema="millwatch.engines/1",
+            schema="millwatch.engines/2",
             cascade=definition.name,
             version=definition.version,
             hash=models,
@@ -190,52 +194,76 @@ def _build_stage(
     model = model_digest(stage.model)
     refused: list[RefusedPrecision] = []
     for precision in compiler.precisions:
-        engines = []
-        for size in sizes:
-            path = scratch / f"{stage.key}-b{size}{compiler.suffix}"
-            try:
-                compiler.build(stage, definition, size, precision, path)
-                engine = EngineFile(stage.key, size, precision, path)
-                runtime = compiler.open(definition, [engine], slots=1, max_frames=size)
-                with contextlib.closing(runtime):
-                    agreement = reference.compare(runtime.slots[0], size)
-                problem = agreement.problem()
-            except (EngineError, InferenceError) as error:
-                problem = str(error)
-            if problem is not None:
-                refused.append(RefusedPrecision(precision=precision, batch_size=size, reason=problem))
-                break
-            digest = file_digest(path)
-            named = path.with_name(f"{stage.key}-b{size}-{precision}-{digest}{compiler.suffix}")
-            engines.append(
-                BuiltEngine(batch_size=size, file=path.replace(named).name, digest=digest, agreement=agreement)
-            )
-        else:
+        found = _build_precision(definition, compiler, stage, sizes, precision, reference, scratch)
+        if not isinstance(found, RefusedPrecision):
             return BuiltStage(
-                stage=stage.key, model=model, precision=precision, refused=tuple(refused), engines=tuple(engines)
+                stage=stage.key, model=model, precision=precision, refused=tuple(refused), engines=tuple(found)
             )
+        refused.append(found)
     # Precisions end with the exact one: what was wrong before it is of no interest where that fails, too.
     last = refused[-1]
-    raise EngineError(
-        f"{definition.folder}: no engine of {stage.key} at batch size {last.batch_size} in {last.precision}:"
-        f" {last.reason}"
-    )
+    where = "" if last.batch_size is None else f" at batch size {last.batch_size}"
+    raise EngineError(f"{definition.folder}: no engine of {stage.key}{where} in {last.precision}: {last.reason}")
+
+
+def _build_precision(
+    definition: CascadeDefinition,
+    compiler: Compiler,
+    stage: Stage,
+    sizes: tuple[int, ...],
+    precision: Precision,
+    reference: ReferenceAnswers,
+    scratch: Path,
+) -> list[BuiltEngine] | RefusedPrecision:
+    """The stage's engines in one precision, named after their content, or why they are refused."""
+    engines: list[BuiltEngine] = []
+    compared: int | None = None
+    try:
+        for engine in compiler.build(stage, definition, sizes, precision, scratch):
+            agreements: list[Agreement] = []
+            runtime = compiler.open(definition, [engine], slots=1, max_frames=max(engine.batch_sizes))
+            with contextlib.closing(runtime):
+                for compared in engine.batch_sizes:
+                    agreements.append(reference.compare(runtime.slots[0], compared))
+                    problem = agreements[-1].problem()
+                    if problem is not None:
+                        return RefusedPrecision(precision=precision, batch_size=compared, reason=problem)
+            digest = file_digest(engine.path)
+            listed = "-".join(map(str, engine.batch_sizes))
+            named = scratch / f"{stage.key}-b{listed}-{precision}-{digest}{compiler.suffix}"
+            engines.append(
+                BuiltEngine(
+                    batch_sizes=engine.batch_sizes,
+                    file=engine.path.replace(named).name,
+                    digest=digest,
+                    agreements=tuple(agreements),
+                )
+            )
+    except (EngineError, InferenceError) as error:
+        return RefusedPrecision(precision=precision, batch_size=compared, reason=str(error))
+    return engines
 
 
 def _results(target: Path, manifest: Manifest, seconds: dict[str, float]) -> tuple[EngineResult, ...]:
-    return tuple(
-        EngineResult(
-            stage=stage.stage,
-            precision=stage.precision,
-            batch_size=engine.batch_size,
-            agreement=engine.agreement,
-            path=target / engine.file,
-            bytes=(target / engine.file).stat().st_size,
-            seconds=seconds.get(stage.stage, 0.0) / len(stage.engines),
-        )
-        for stage in manifest.stages
-        for engine in stage.engines
-    )
+    results = []
+    for stage in manifest.stages:
+        sizes = sum(len(engine.batch_sizes) for engine in stage.engines)
+        for engine in stage.engines:
+            path = target / engine.file
+            share = path.stat().st_size / len(engine.batch_sizes)
+            results += [
+                EngineResult(
+                    stage=stage.stage,
+                    precision=stage.precision,
+                    batch_size=batch_size,
+                    agreement=agreement,
+                    path=path,
+                    bytes=share,
+                    seconds=seconds.get(stage.stage, 0.0) / sizes,
+                )
+                for batch_size, agreement in zip(engine.batch_sizes, engine.agreements, strict=True)
+            ]
+    return tuple(results)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ import numpy as np
 
 from engines import rle
 from engines.backend import Runtime, Slot
-from engines.backends import BackendChoice, open_compiler
-from engines.cores import core_count
+from engines.backends import BackendChoice, HardwareCompatibility, open_compiler
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import EngineError
 from engines.images import Frame
@@ -24,11 +23,6 @@ from engines.sizes import from_input, to_input
 
 if TYPE_CHECKING:
     from engines.build import Progress
-
-
-SPARE_SLOTS = 2
-"""Batches in flight beyond one per core: while the thread of one hands its results over, another keeps the core at work
-(docs/engines.md has what that brings)."""
 
 
 class Cascade:
@@ -146,6 +140,7 @@ def open_cascade(
     directory: Path,
     backend: BackendChoice = "auto",
     device: str = "auto",
+    hardware_compatibility: HardwareCompatibility = "none",
     rebuild: bool = True,
     max_frames: int = 8,
     slots: int | None = None,
@@ -156,10 +151,10 @@ def open_cascade(
 ) -> Cascade:
     """Open the cascade in ``folder`` with its engines below ``directory``, building them first where they do not fit.
 
-    ``max_frames`` is the largest batch, ``slots`` the batches in flight (default: two more than cores), ``threads`` the
-    processor's threads for all of them together (default: all cores; a GPU ignores it). ``bit_depth`` is that of
-    decoding, named here because it can change a verdict and whether engines agree. ``progress`` is called while
-    building.
+    ``max_frames`` is the largest batch, ``slots`` the batches in flight (default: what suits the device), ``threads``
+    the processor's threads for all of them together (default: all cores; a GPU ignores it). ``bit_depth`` is that of
+    decoding, named here because it can change a verdict and whether engines agree. ``hardware_compatibility`` is as for
+    :func:`engines.backends.open_compiler`. ``progress`` is called while building.
 
     Raises :class:`EngineError` where engines are missing or do not fit and ``rebuild`` is off, or the build fails;
     :class:`engines.errors.DeviceError` where the device is not here; and :class:`engines.errors.UsageError` for a wrong
@@ -167,20 +162,21 @@ def open_cascade(
     """
     definition = load_definition(folder)
     settings = effective_settings(definition, overrides)
-    compiler = open_compiler(backend, device)
+    compiler = open_compiler(backend, device, hardware_compatibility, cache_folder=directory)
+    batch_sizes = compiler.batch_sizes(max_frames)
     engines = engines_folder(directory, definition, compiler.device.backend)
-    fit = check_fit(directory, definition, compiler, bit_depth=bit_depth)
+    fit = check_fit(directory, definition, compiler, bit_depth=bit_depth, batch_sizes=batch_sizes)
     manifest = fit.manifest
     if manifest is None:
         if not rebuild:
             raise EngineError(f"{fit.problem}: run millwatch build-engines, or set engine.rebuild")
         from engines.build import build
 
-        manifest = build(definition, compiler, directory, bit_depth=bit_depth, progress=progress).manifest
+        manifest = build(definition, compiler, directory, batch_sizes, bit_depth=bit_depth, progress=progress).manifest
     runtime = compiler.open(
         definition,
         manifest.engine_files(engines),
-        slots=slots or core_count() + SPARE_SLOTS,
+        slots=slots or compiler.default_slots,
         max_frames=max_frames,
         threads=threads,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +16,9 @@ from engines.image_headers import ImageFormat, ImageHeader, check_complete, read
 __all__ = ["RAW_GREY", "Frame", "ImageFormat", "ImageHeader", "ImageLimits", "decode", "read_header"]
 
 Frame = NDArray[np.uint8]
+
+DecodeJpeg = Callable[[bytes, int, int], Frame | None]
+"""Another decoder of JPEG: the frame of so many columns and rows, or None where OpenCV is to look at it."""
 
 RAW_GREY = "application/x-gray8"
 """Content type of raw 8-bit grey rows without padding; width and height come beside the value."""
@@ -48,12 +52,14 @@ def decode(
     content_type: str | None = None,
     width: int | None = None,
     height: int | None = None,
+    decode_jpeg: DecodeJpeg | None = None,
 ) -> Frame:
     """The frame of a record's value, C-contiguous ``uint8 [height, width]``.
 
     Colour becomes grey, the first page of a TIFF stands for all, an orientation is ignored, and samples of 16 bits are
     scaled so that white of ``limits.bit_depth`` is 255. ``content_type`` matters only where it is :data:`RAW_GREY`,
     which needs ``width`` and ``height`` and is returned as a read-only view; everything else is told by its bytes.
+    ``decode_jpeg`` is tried on every JPEG that has passed the checks of its header.
 
     Raises :class:`FrameRejectedError`: ``empty``, ``too-large`` (bytes), ``bad-header`` (raw grey without its size),
     ``unknown-format``, ``wrong-size`` (pixels outside the limits, or raw bytes that are not width x height),
@@ -70,6 +76,10 @@ def decode(
     if header.bit_depth > 16:
         raise FrameRejectedError("undecodable", f"{header.bit_depth} bits per sample, but at most 16 can be inspected")
     check_complete(value, header)
+    if decode_jpeg is not None and header.format == "jpeg":
+        frame = decode_jpeg(value, header.width, header.height)
+        if frame is not None:
+            return frame
     try:
         image = cv2.imdecode(np.frombuffer(without_orientation(value, header), np.uint8), _FLAGS)
     except cv2.error as error:

@@ -30,24 +30,27 @@ class _Part(BaseModel):
 
 
 class BuiltEngine(_Part):
-    """One engine file and its measured agreement."""
+    """One engine file, its batch sizes, and the measured agreement at each of them, in the same order."""
 
-    batch_size: int
+    batch_sizes: tuple[int, ...]
     file: str
     digest: str
-    agreement: Agreement
+    agreements: tuple[Agreement, ...]
 
 
 class RefusedPrecision(_Part):
-    """A precision in which a stage was not accepted: at which batch size, and why, as part of a sentence."""
+    """A precision in which a stage was not accepted, and why, as part of a sentence.
+
+    ``batch_size`` is the one at which it disagreed; None where it could not be compiled at all.
+    """
 
     precision: Precision
-    batch_size: int
+    batch_size: int | None
     reason: str
 
 
 class BuiltStage(_Part):
-    """One stage: its model's digest, the precision that was accepted, and an engine per batch size.
+    """One stage: its model's digest, the precision that was accepted, and its engines.
 
     ``refused`` are the faster precisions that were tried before.
     """
@@ -66,7 +69,7 @@ class Manifest(_Part):
     were compared with the reference, ``defective_frames`` of them defective.
     """
 
-    schema_: Literal["millwatch.engines/1"] = Field(alias="schema")
+    schema_: Literal["millwatch.engines/2"] = Field(alias="schema")
     cascade: str
     version: str
     hash: str
@@ -86,7 +89,7 @@ class Manifest(_Part):
     def engine_files(self, folder: Path) -> tuple[EngineFile, ...]:
         """All engines of the manifest in ``folder``."""
         return tuple(
-            EngineFile(stage.stage, engine.batch_size, stage.precision, folder / engine.file)
+            EngineFile(stage.stage, engine.batch_sizes, stage.precision, folder / engine.file)
             for stage in self.stages
             for engine in stage.engines
         )
@@ -99,7 +102,7 @@ class Manifest(_Part):
     @property
     def batch_sizes(self) -> set[int]:
         """The batch sizes for which there are engines, the same for every stage."""
-        return {engine.batch_size for stage in self.stages for engine in stage.engines}
+        return {size for stage in self.stages for engine in stage.engines for size in engine.batch_sizes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,8 @@ def build_settings_digest(compiler: Compiler, bit_depth: int) -> str:
     Batch sizes are not among it: they change how fast an engine is and never what it may say.
     """
     limits = (MAX_SCORE_DIFFERENCE, MAX_FLIPPED_SHARE, MIN_DICE, DICE_PIXELS, COMPARED_FRAMES)
-    text = json.dumps({"precisions": compiler.precisions, "limits": limits, "bit_depth": bit_depth})
+    choices = {"precisions": compiler.precisions, "options": dict(compiler.options)}
+    text = json.dumps({**choices, "limits": limits, "bit_depth": bit_depth}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH]
 
 
@@ -136,12 +140,12 @@ def check_fit(
     compiler: Compiler,
     *,
     bit_depth: int,
-    batch_sizes: Collection[int] | None = None,
+    batch_sizes: Collection[int] = (),
 ) -> Fit:
     """Whether the cascade's engines below ``directory`` are those that ``compiler`` would build here and now.
 
-    That is: from these models, for this device, with the same precisions, limits and ``bit_depth``. ``batch_sizes``
-    matter only where they are given: engines of any others do as well.
+    That is: from these models, for this device, with the same precisions, options, limits and ``bit_depth``. Every one
+    of ``batch_sizes`` must be among theirs; where none are given, engines of any sizes do.
     """
     device = compiler.device
     folder = engines_folder(directory, definition, device.backend)
@@ -158,13 +162,13 @@ def check_fit(
         problem = "they were built from other models"
     elif built.version != device.version:
         problem = f"they were built by {built.backend} {built.version}, here is {device.version}"
-    elif built != device:
+    elif not compiler.runs(built):
         problem = (
             f"they were built for {built.name} ({built.capabilities}), here is {device.name} ({device.capabilities})"
         )
     elif manifest.build_settings != build_settings_digest(compiler, bit_depth):
-        problem = "they were built with other precisions or limits, or compared at another bit depth"
-    elif batch_sizes is not None and manifest.batch_sizes != set(batch_sizes):
+        problem = "they were built with other precisions, options or limits, or compared at another bit depth"
+    elif not manifest.batch_sizes.issuperset(batch_sizes):
         problem = f"they were built for batches of {_listed(manifest.batch_sizes)}, wanted are {_listed(batch_sizes)}"
     else:
         changed = _changed_file(folder, manifest)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engines.agreement import DICE_PIXELS, MAX_SCORE_DIFFERENCE, Agreement
-from engines.backend import Slot
+from engines.backend import Index, Scores, Slot
 from engines.definition import CascadeDefinition, Stage
 from engines.images import Frame
 from engines.openvino.reference import ReferenceStage
@@ -33,39 +33,48 @@ class ReferenceAnswers:
             self._masks = [np.packbits(network.mask(frame, self._mask_threshold)) for frame in frames]
 
     def compare(self, slot: Slot, batch_size: int) -> Agreement:
-        """The agreement of the engine behind ``slot``, in batches of ``batch_size`` frames, the last one padded."""
+        """The agreement of the engine behind ``slot``, in full batches of ``batch_size`` frames.
+
+        The last batch begins the frames anew: a smaller one would be another engine's where the slot has several, and
+        with fewer frames than a batch holds the engine would never run at all.
+        """
         if self._stage.class_number is None:
             return self._compare_scores(slot, batch_size)
         return self._compare_masks(slot, batch_size, self._stage.class_number)
 
     def _compare_scores(self, slot: Slot, batch_size: int) -> Agreement:
-        found = np.empty_like(self._scores)
-        for start in range(0, len(self._frames), batch_size):
-            batch = self._frames[start : start + batch_size]
-            index = np.arange(len(batch), dtype=np.int64)
+        difference = 0.0
+        flipped = np.zeros(self._scores.shape, bool)
+        for numbers in self._batches(batch_size):
+            expected = self._scores[numbers]
             with slot:
-                slot.load(batch)
-                found[start : start + len(batch)] = (
-                    slot.gate(index) if self._stage.kind == "gate" else slot.classify(index)
-                )
+                found = self._run(slot, numbers)
+                # Not max(), which would lose a NaN.
+                difference = float(np.maximum(difference, np.abs(found - expected).max()))
+                # A frame that comes twice counts once.
+                np.logical_or.at(flipped, numbers, (found >= self._thresholds) != (expected >= self._thresholds))
         far = np.abs(self._scores - self._thresholds) > MAX_SCORE_DIFFERENCE
-        flipped = (found >= self._thresholds) != (self._scores >= self._thresholds)
         return Agreement(
             frames=len(self._frames),
-            max_score_difference=float(np.abs(found - self._scores).max()),
+            max_score_difference=difference,
             verdicts_flipped=int(flipped.sum()),
             far_verdicts_flipped=int((flipped & far).sum()),
         )
 
+    def _run(self, slot: Slot, numbers: Index) -> Scores:
+        slot.load([self._frames[number] for number in numbers])
+        every = np.arange(len(numbers), dtype=np.int64)
+        return slot.gate(every) if self._stage.kind == "gate" else slot.classify(every)
+
     def _compare_masks(self, slot: Slot, batch_size: int, class_number: int) -> Agreement:
         share, dice = 0.0, None
-        for start in range(0, len(self._frames), batch_size):
-            batch = self._frames[start : start + batch_size]
-            index = np.arange(len(batch), dtype=np.int64)
+        for numbers in self._batches(batch_size):
             with slot:
-                slot.load(batch)
-                for place, mask in enumerate(slot.segment(class_number, index, self._mask_threshold)):
-                    expected = np.unpackbits(self._masks[start + place], count=mask.size).reshape(mask.shape)
+                slot.load([self._frames[number] for number in numbers])
+                every = np.arange(batch_size, dtype=np.int64)
+                masks = slot.segment(class_number, every, self._mask_threshold)
+                for number, mask in zip(numbers, masks, strict=True):
+                    expected = np.unpackbits(self._masks[number], count=mask.size).reshape(mask.shape)
                     share = max(share, float(np.count_nonzero(mask != expected)) / mask.size)
                     pixels = int(np.count_nonzero(expected))
                     if pixels > DICE_PIXELS:
@@ -73,3 +82,8 @@ class ReferenceAnswers:
                         coefficient = 2 * both / (pixels + int(np.count_nonzero(mask)))
                         dice = coefficient if dice is None else min(dice, coefficient)
         return Agreement(frames=len(self._frames), max_flipped_share=share, min_dice=dice)
+
+    def _batches(self, batch_size: int) -> Iterator[Index]:
+        """Numbers of the frames, int64 ``[batch_size]``, until each of them has come."""
+        for start in range(0, len(self._frames), batch_size):
+            yield np.arange(start, start + batch_size, dtype=np.int64) % len(self._frames)

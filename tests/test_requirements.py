@@ -12,7 +12,13 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = {"daemon": (), "demo": ("demo",), "test": ("demo", "test"), "train": ("demo", "test", "train")}
+EXTRAS = {
+    "daemon": (),
+    "demo": ("demo",),
+    "test": ("demo", "test"),
+    "gpu-test": ("demo", "test"),
+    "train": ("demo", "test", "train"),
+}
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
 
 
@@ -37,7 +43,7 @@ def test_a_lock_meets_what_the_project_asks_for(lock: str) -> None:
         assert all(version in requirement.specifier for version in versions), f"{requirement}: {versions}"
 
 
-@pytest.mark.parametrize("lock", EXTRAS)
+@pytest.mark.parametrize("lock", [*EXTRAS, "gpu-source"])
 def test_every_pin_has_hashes_and_no_address(lock: str) -> None:
     for entry in entries(lock):
         assert "--hash=sha256:" in entry
@@ -49,3 +55,4 @@ def test_the_locks_agree_with_each_other() -> None:
     # One environment serves the demo and the tests, so that going from one to the other changes nothing.
     pins = {lock: {entry.split()[0] for entry in entries(lock)} for lock in EXTRAS}
     assert pins["daemon"] < pins["demo"] < pins["test"] < pins["train"]
+    assert pins["test"] < pins["gpu-test"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from engines.backends import BackendChoice
     from engines.build import BuildReport, BuildStep
+    from engines.manifest import RefusedPrecision
 
 
 @click.command()
@@ -40,6 +41,8 @@ def command(
         directory=output or settings.engine.directory,
         backend=backend or settings.engine.backend,
         device=settings.engine.device,
+        hardware_compatibility=settings.engine.hardware_compatibility,
+        max_frames=settings.batch.max_frames,
         bit_depth=settings.input.bit_depth,
         force=force,
         progress=_tell,
@@ -62,7 +65,7 @@ def _table(report: BuildReport) -> Table:
 
     manifest = report.manifest
     refused = [
-        f"{stage.stage}: {found.precision} was refused at batch size {found.batch_size}: {found.reason}"
+        f"{stage.stage}: {found.precision} was refused{_at(found)}: {found.reason}"
         for stage in manifest.stages
         for found in stage.refused
     ]
@@ -88,6 +91,10 @@ def _table(report: BuildReport) -> Table:
             f"{engine.seconds:.1f}",
         )
     return table
+
+
+def _at(refused: RefusedPrecision) -> str:
+    return "" if refused.batch_size is None else f" at batch size {refused.batch_size}"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -27,6 +27,7 @@ COMMANDS = {
     "watch": Entry("daemon.cli.watch", "Show defect events as they come."),
     "inspect": Entry("daemon.cli.inspect", "Inspect image files, without a broker."),
     "bench": Entry("daemon.cli.bench", "Measure the cascade alone and end to end."),
+    "verify-gpu": Entry("daemon.cli.verify_gpu", "Check on this machine that the GPU path works."),
     "schema": Entry("daemon.cli.schema", "Print the schema of events, or of the topics."),
     "broker": Entry("daemon.cli.broker", "Run the embedded broker, for development."),
     "demo": Entry("daemon.cli.demo", "Show all of it on a shipped recording."),

@@ -21,6 +21,9 @@ class InputSettings(Section):
     min_pixels: int = Field(4_096, ge=1, description="smallest frame, in pixels")
     max_pixels: int = Field(16_777_216, ge=1, le=2**28, description="largest frame, in pixels")
     max_bytes: int = Field(16_777_216, ge=1, le=2**28, description="largest encoded frame, in bytes")
+    jpeg_decoder: Literal["cpu", "gpu"] = Field(
+        "cpu", description="gpu: JPEG frames are decoded by nvImageCodec; what it leaves, and all else, by the cpu"
+    )
     max_age_s: float = Field(
         0, ge=0, description="age, in s since its append, above which a frame is a dead letter unseen; 0: no limit"
     )
@@ -58,6 +61,10 @@ class EngineSettings(Section):
         "auto", description="auto: TensorRT where there is a GPU, else OpenVINO"
     )
     device: str = Field("auto", min_length=1, description="the backend's name of the device; auto: its first")
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
+        "none",
+        description="GPUs that TensorRT engines run on: the one they are built on, or more at some cost in speed",
+    )
     directory: ConfiguredPath = Field(Path("engines/compiled"), description="folder of the built engines")
     rebuild: bool = Field(True, description="whether engines that are missing or do not fit are built at start")
     slots: int = Field(0, ge=0, le=64, description="batches inspected at the same time; 0: what suits the device")

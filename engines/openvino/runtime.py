@@ -50,7 +50,7 @@ class OpenVINORuntime:
             "ENABLE_HYPER_THREADING": True,
         }
         stages = {stage.key: stage for stage in definition.stages}
-        compiled = [(stages[engine.stage], engine.batch_size, _import(core, engine, config)) for engine in engines]
+        compiled = [(stages[engine.stage], engine.batch_sizes[0], _import(core, engine, config)) for engine in engines]
         self.slots: Sequence[Slot] = tuple(OpenVINOSlot(definition, compiled, max_frames) for _ in range(slots))
         self._probe_slot = OpenVINOSlot(definition, compiled[:1], 1)
         self._probe_lock = threading.Lock()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import onnx
@@ -36,6 +38,7 @@ FRAMES = [
 ]
 EVERY = np.arange(len(FRAMES), dtype=np.int64)
 
+Engines = Callable[[tuple[int, ...]], list[EngineFile]]
 OpenRuntime = Callable[..., Runtime]
 
 
@@ -44,9 +47,12 @@ def indexed(index: list[int]) -> np.ndarray:
 
 
 class BackendContract:
-    """The contract. ``batch_sizes`` makes both whole and padded batches of ``FRAMES``."""
+    """The contract. ``batch_sizes`` makes whole batches of ``FRAMES``, padded ones, and both.
 
-    batch_sizes = (1, 3)
+    A backend whose engines must hold every frame of a slot names larger ones.
+    """
+
+    batch_sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {"single": (1,), "padded": (3,), "mixed": (1, 3)}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -62,26 +68,28 @@ class BackendContract:
     @classmethod
     def engines(
         cls, compiler: Compiler, definition: CascadeDefinition, tmp_path_factory: pytest.TempPathFactory
-    ) -> list[EngineFile]:
-        folder = tmp_path_factory.mktemp("engines")
-        built = []
-        for stage in definition.stages:
-            for size in cls.batch_sizes:
-                path = folder / f"{stage.key}-{size}{compiler.suffix}"
-                compiler.build(stage, definition, size, compiler.precisions[-1], path)
-                built.append(EngineFile(stage.key, size, compiler.precisions[-1], path))
-        return built
+    ) -> Engines:
+        """Engines of all stages for some batch sizes, built once."""
+
+        @cache
+        def build(sizes: tuple[int, ...]) -> list[EngineFile]:
+            folder = tmp_path_factory.mktemp("engines")
+            precision = compiler.precisions[-1]
+            return [
+                engine
+                for stage in definition.stages
+                for engine in compiler.build(stage, definition, sizes, precision, folder)
+            ]
+
+        return build
 
     @pytest.fixture(scope="class")
     @classmethod
-    def open_runtime(
-        cls, compiler: Compiler, definition: CascadeDefinition, engines: list[EngineFile]
-    ) -> Iterator[OpenRuntime]:
+    def open_runtime(cls, compiler: Compiler, definition: CascadeDefinition, engines: Engines) -> Iterator[OpenRuntime]:
         with contextlib.ExitStack() as opened:
 
             def open_with(sizes: tuple[int, ...], slots: int = 1, max_frames: int = 8) -> Runtime:
-                chosen = [engine for engine in engines if engine.batch_size in sizes]
-                runtime = compiler.open(definition, chosen, slots=slots, max_frames=max_frames)
+                runtime = compiler.open(definition, engines(sizes), slots=slots, max_frames=max_frames)
                 return opened.enter_context(contextlib.closing(runtime))
 
             yield open_with
@@ -89,9 +97,7 @@ class BackendContract:
     @pytest.fixture(scope="class", params=["single", "padded", "mixed"])
     @classmethod
     def runtime(cls, request: pytest.FixtureRequest, open_runtime: OpenRuntime) -> Runtime:
-        """Engines of the smallest batch only, of the largest only (always padded here), and of both."""
-        low, high = min(cls.batch_sizes), max(cls.batch_sizes)
-        return open_runtime({"single": (low,), "padded": (high,), "mixed": (low, high)}[request.param])
+        return open_runtime(cls.batch_sizes[request.param])
 
     def test_scores_follow_the_index(self, runtime: Runtime) -> None:
         with runtime.slots[0] as slot:
@@ -150,7 +156,7 @@ class BackendContract:
             np.testing.assert_allclose(slot.gate(indexed([0])), [gate_score(FRAMES[1])], atol=5e-3)
 
     def test_slots_side_by_side_never_mix(self, open_runtime: OpenRuntime) -> None:
-        runtime = open_runtime(self.batch_sizes, slots=2)
+        runtime = open_runtime(self.batch_sizes["mixed"], slots=2)
         assert len(runtime.slots) == 2
 
         def inspect(number: int) -> None:
@@ -171,9 +177,9 @@ class BackendContract:
         runtime.probe()
 
     def test_engines_of_some_stages_will_do(
-        self, compiler: Compiler, definition: CascadeDefinition, engines: list[EngineFile]
+        self, compiler: Compiler, definition: CascadeDefinition, engines: Engines
     ) -> None:
-        only = [engine for engine in engines if engine.stage == "segmenter-3"]
+        only = [engine for engine in engines(self.batch_sizes["mixed"]) if engine.stage == "segmenter-3"]
         with contextlib.closing(compiler.open(definition, only, slots=1, max_frames=2)) as runtime:
             runtime.probe()
             with runtime.slots[0] as slot:
@@ -187,9 +193,9 @@ class BackendContract:
         path = tmp_path / f"gate{compiler.suffix}"
         path.write_bytes(b"not an engine" * 100)
         with pytest.raises(EngineError, match=path.name):
-            compiler.open(definition, [EngineFile("gate", 1, "f32", path)], slots=1, max_frames=1)
+            compiler.open(definition, [EngineFile("gate", (1,), "f32", path)], slots=1, max_frames=1)
         with pytest.raises(EngineError, match="missing"):
-            compiler.open(definition, [EngineFile("gate", 1, "f32", tmp_path / "missing")], slots=1, max_frames=1)
+            compiler.open(definition, [EngineFile("gate", (1,), "f32", tmp_path / "missing")], slots=1, max_frames=1)
 
     def test_a_model_that_is_no_stage_is_an_engine_error(
         self, compiler: Compiler, definition: CascadeDefinition, tmp_path: Path
@@ -197,11 +203,11 @@ class BackendContract:
         stages = {stage.key: stage for stage in definition.stages}
         swapped = Stage("gate", "gate", stages["segmenter-1"].model)
         with pytest.raises(EngineError, match="threshold"):
-            compiler.build(swapped, definition, 1, compiler.precisions[-1], tmp_path / "engine")
+            compiler.build(swapped, definition, (1,), compiler.precisions[-1], tmp_path)
         (tmp_path / "broken.onnx").write_bytes(b"no model")
         broken = Stage("gate", "gate", tmp_path / "broken.onnx")
         with pytest.raises(EngineError, match=r"broken\.onnx"):
-            compiler.build(broken, definition, 1, compiler.precisions[-1], tmp_path / "engine")
+            compiler.build(broken, definition, (1,), compiler.precisions[-1], tmp_path)
 
     @pytest.mark.parametrize(("port", "wrong"), [("frames", "FLOAT"), ("index", "INT32"), ("scores", "DOUBLE")])
     def test_a_model_of_other_types_is_an_engine_error(
@@ -219,4 +225,4 @@ class BackendContract:
         path = tmp_path / "typed.onnx"
         path.write_bytes(graph.SerializeToString())
         with pytest.raises(EngineError, match=rf"typed\.onnx: gate: .*{port}"):
-            compiler.build(Stage("gate", "gate", path), definition, 1, compiler.precisions[-1], tmp_path / "engine")
+            compiler.build(Stage("gate", "gate", path), definition, (1,), compiler.precisions[-1], tmp_path)

@@ -130,7 +130,31 @@ def test_masks(definition: CascadeDefinition) -> None:
     assert many.problem() is not None
 
 
-def test_frames_come_in_batches_and_the_last_is_smaller(definition: CascadeDefinition) -> None:
-    slot = WrongSlot()
-    ReferenceAnswers(definition.stages[0], definition, FRAMES).compare(slot, 2)
-    assert slot.batches == [2, 2, 1]
+@pytest.mark.parametrize(("batch_size", "batches"), [(2, [2, 2, 2]), (8, [8])])
+def test_frames_come_in_full_batches_and_the_last_begins_anew(
+    definition: CascadeDefinition, batch_size: int, batches: list[int]
+) -> None:
+    for stage in (definition.stages[0], definition.stages[2]):
+        slot = WrongSlot()
+        found = ReferenceAnswers(stage, definition, FRAMES).compare(slot, batch_size)
+        assert slot.batches == batches
+        assert (found.frames, found.problem()) == (5, None)
+
+
+def test_a_frame_that_comes_twice_counts_once(definition: CascadeDefinition) -> None:
+    found = ReferenceAnswers(definition.stages[0], definition, FRAMES).compare(WrongSlot(-0.9), 8)
+    assert (found.verdicts_flipped, found.far_verdicts_flipped) == (4, 4)
+
+
+def test_a_score_that_is_no_number_is_seen_in_every_batch(definition: CascadeDefinition) -> None:
+    class BrokenSlot(WrongSlot):
+        def gate(self, index: Index) -> Scores:
+            scores = super().gate(index)
+            scores[self.broken] = np.nan
+            return scores
+
+    for broken in ([0, 1], [0], []):
+        slot = BrokenSlot()
+        slot.broken = broken
+        said = ReferenceAnswers(definition.stages[0], definition, FRAMES).compare(slot, 2).problem()
+        assert said == ("a score is off by nan, allowed is 0.02" if broken else None)

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import onnx
 import pytest
 
 from engines import manifest
-from engines.backend import Precision
+from engines.backend import DeviceInfo, EngineFile, Precision
 from engines.build import BuildStep, build, build_cascade
 from engines.definition import CascadeDefinition, Stage, load_definition
 from engines.errors import DeviceError, EngineError, InferenceError, UsageError
@@ -45,12 +46,19 @@ class PerturbedCompiler(OpenVINOCompiler):
         self._key, self._graph, self._wrong, self._batch_size = key, graph, wrong, batch_size
 
     def build(
-        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
-    ) -> None:
-        at_fault = stage.key == self._key and precision in self._wrong and self._batch_size in {None, batch_size}
-        if at_fault:
-            stage = Stage(stage.key, stage.kind, self._graph, stage.class_number)
-        super().build(stage, definition, batch_size, "f32", path)
+        self,
+        stage: Stage,
+        definition: CascadeDefinition,
+        batch_sizes: Sequence[int],
+        precision: Precision,
+        folder: Path,
+    ) -> tuple[EngineFile, ...]:
+        built: list[EngineFile] = []
+        for size in batch_sizes:
+            at_fault = stage.key == self._key and precision in self._wrong and self._batch_size in {None, size}
+            model = self._graph if at_fault else stage.model
+            built += super().build(replace(stage, model=model), definition, (size,), "f32", folder)
+        return tuple(built)
 
 
 def perturbed(folder: Path, key: str) -> Path:
@@ -76,14 +84,15 @@ def test_a_build_writes_engines_and_a_manifest(folder: Path, directory: Path) ->
     ]
     assert all(engine.path.is_file() and engine.bytes > 0 and engine.seconds > 0 for engine in report.engines)
     content = json.loads((report.folder / "manifest.json").read_text())
-    assert content["schema"] == "millwatch.engines/1"
+    assert content["schema"] == "millwatch.engines/2"
     assert content["hash"] == definition.hash()
     assert set(content["device"]) == {"backend", "version", "name", "capabilities"}
     assert content["defective_frames"] * 2 >= content["compared_frames"] > 0
     agreements = {
-        (stage["stage"], engine["batch_size"]): engine["agreement"]
+        (stage["stage"], size): agreement
         for stage in content["stages"]
         for engine in stage["engines"]
+        for size, agreement in zip(engine["batch_sizes"], engine["agreements"], strict=True)
     }
     assert len(agreements) == 12
     assert agreements["classifier", 3]["max_score_difference"] < 1e-4
@@ -142,35 +151,40 @@ class FailingCompiler(OpenVINOCompiler):
         self._error, self._wrong = error, wrong
 
     def build(
-        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
-    ) -> None:
+        self,
+        stage: Stage,
+        definition: CascadeDefinition,
+        batch_sizes: Sequence[int],
+        precision: Precision,
+        folder: Path,
+    ) -> tuple[EngineFile, ...]:
         if stage.key == "classifier" and precision in self._wrong:
             raise self._error(f"{stage.model}: no kernel for {precision}")
-        super().build(stage, definition, batch_size, "f32", path)
+        return super().build(stage, definition, batch_sizes, "f32", folder)
 
 
 @pytest.mark.parametrize("error", [EngineError, InferenceError])
 def test_a_stage_that_fails_in_the_faster_precision_gets_the_exact_one(
     folder: Path, directory: Path, error: type[EngineError | InferenceError]
 ) -> None:
-    found = build(load_definition(folder), FailingCompiler(error, ("bf16",)), directory).manifest
+    found = build(load_definition(folder), FailingCompiler(error, ("bf16",)), directory, (1,)).manifest
     assert found.precisions["classifier"] == "f32"
     assert found.precisions["gate"] == "bf16"
     (why,) = found.stages[1].refused
-    assert (why.precision, why.batch_size) == ("bf16", 1)
+    assert (why.precision, why.batch_size) == ("bf16", None)
     assert "no kernel for bf16" in why.reason
 
 
 def test_a_stage_that_fails_in_every_precision_ends_the_build(folder: Path, directory: Path) -> None:
-    with pytest.raises(EngineError, match=r"no engine of classifier at batch size 1 in f32: .*no kernel for f32"):
-        build(load_definition(folder), FailingCompiler(EngineError, ("bf16", "f32")), directory)
+    with pytest.raises(EngineError, match=r"no engine of classifier in f32: .*no kernel for f32"):
+        build(load_definition(folder), FailingCompiler(EngineError, ("bf16", "f32")), directory, (1,))
 
 
 def test_a_build_that_fails_leaves_the_engines_before_it_in_force(folder: Path, directory: Path) -> None:
     first = build_cascade(folder, directory=directory)
     compiler = PerturbedCompiler("gate", perturbed(folder, "gate"), ("bf16", "f32"))
     with pytest.raises(EngineError, match="gate at batch size 1"):
-        build(load_definition(folder), compiler, directory, force=True)
+        build(load_definition(folder), compiler, directory, (1,), force=True)
     assert build_cascade(folder, directory=directory).manifest == first.manifest
 
 
@@ -195,14 +209,19 @@ def test_what_a_killed_builder_left_goes_with_the_next_build(folder: Path, direc
 
 class FullDiskCompiler(OpenVINOCompiler):
     def build(
-        self, stage: Stage, definition: CascadeDefinition, batch_size: int, precision: Precision, path: Path
-    ) -> None:
+        self,
+        stage: Stage,
+        definition: CascadeDefinition,
+        batch_sizes: Sequence[int],
+        precision: Precision,
+        folder: Path,
+    ) -> tuple[EngineFile, ...]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_full_disk_is_one_line(folder: Path, directory: Path) -> None:
     with pytest.raises(EngineError, match="engines cannot be written there: No space left"):
-        build(load_definition(folder), FullDiskCompiler(), directory)
+        build(load_definition(folder), FullDiskCompiler(), directory, (1,))
 
 
 def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path) -> None:
@@ -230,7 +249,8 @@ def test_engines_fit_only_what_they_were_built_for(folder: Path, directory: Path
     assert f"{engine.name} is missing or changed" in problem()
     engine.unlink()
     assert f"{engine.name} is missing or changed" in problem()
-    (report.folder / "manifest.json").write_text('{"schema": "millwatch.engines/0"}')
+    text = (report.folder / "manifest.json").read_text()
+    (report.folder / "manifest.json").write_text(text.replace("millwatch.engines/2", "millwatch.engines/1"))
     assert "not a manifest of this version" in problem()
     assert not build_cascade(folder, directory=directory).up_to_date
 
@@ -244,11 +264,63 @@ def test_engines_fit_only_as_they_would_be_built_now(
     assert check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(3, 1)).manifest is not None
     found = check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(2,))
     assert "built for batches of 1, 3, wanted are 2" in found.problem
+    assert check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(3,)).manifest is not None
+    assert "wanted are 1, 2" in check_fit(directory, definition, compiler, bit_depth=16, batch_sizes=(1, 2)).problem
     assert "bit depth" in check_fit(directory, definition, compiler, bit_depth=12).problem
     compiler.precisions = ("f16", *compiler.precisions)
     assert "other precisions" in check_fit(directory, definition, compiler, bit_depth=16).problem
+    otherwise = OpenVINOCompiler()
+    otherwise.options = {"kernels": "others"}
+    assert "options" in check_fit(directory, definition, otherwise, bit_depth=16).problem
     monkeypatch.setattr(manifest, "MIN_DICE", 0.99)
     assert "limits" in check_fit(directory, definition, OpenVINOCompiler(), bit_depth=16).problem
+
+
+class BroadCompiler(OpenVINOCompiler):
+    """Runs what was built for any processor."""
+
+    def runs(self, built_for: DeviceInfo) -> bool:
+        return built_for.backend == "openvino"
+
+
+def test_an_engine_built_for_more_than_its_device_fits_elsewhere(folder: Path, directory: Path) -> None:
+    report = build_cascade(folder, directory=directory)
+    there = BroadCompiler()
+    there.device = replace(there.device, name="another processor")
+    assert check_fit(directory, load_definition(folder), there, bit_depth=16).manifest == report.manifest
+    there.device = replace(there.device, version="2020.1")
+    assert "here is 2020.1" in check_fit(directory, load_definition(folder), there, bit_depth=16).problem
+
+
+class OneFileCompiler(OpenVINOCompiler):
+    """Spreads batch sizes over files as a backend with several in one file does: the runtime sees the first alone."""
+
+    def build(
+        self,
+        stage: Stage,
+        definition: CascadeDefinition,
+        batch_sizes: Sequence[int],
+        precision: Precision,
+        folder: Path,
+    ) -> tuple[EngineFile, ...]:
+        (built,) = super().build(stage, definition, batch_sizes[:1], precision, folder)
+        return (replace(built, batch_sizes=tuple(batch_sizes)),)
+
+
+def test_a_file_for_several_batch_sizes_is_compared_at_each_of_them(folder: Path, directory: Path) -> None:
+    compiler = OneFileCompiler()
+    report = build(load_definition(folder), compiler, directory, (1, 3))
+    stages = report.manifest.stages
+    assert [[engine.batch_sizes for engine in stage.engines] for stage in stages] == [[(1, 3)]] * 6
+    assert all(len(engine.agreements) == 2 for stage in stages for engine in stage.engines)
+    assert [engine.batch_sizes for engine in report.manifest.engine_files(report.folder)] == [(1, 3)] * 6
+    gate = [engine for engine in report.engines if engine.stage == "gate"]
+    assert [engine.batch_size for engine in gate] == [1, 3]
+    assert len({engine.path for engine in gate}) == 1
+    assert gate[0].path.name.startswith("gate-b1-3-")
+    assert sum(engine.bytes for engine in gate) == gate[0].path.stat().st_size
+    assert check_fit(directory, load_definition(folder), compiler, bit_depth=16, batch_sizes=(3,)).manifest is not None
+    assert build(load_definition(folder), compiler, directory, (1, 3)).up_to_date
 
 
 def test_engines_are_compared_on_frames_of_the_camera_s_depth(folder: Path, directory: Path) -> None:
@@ -296,8 +368,13 @@ def test_a_directory_that_is_a_file(folder: Path, tmp_path: Path) -> None:
         build_cascade(folder, directory=tmp_path / "file")
 
 
-def test_what_cannot_be_built_says_why(folder: Path, directory: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no GPU backend in this installation"):
+def test_what_cannot_be_built_says_why(
+    folder: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No driver, also where there is one: the loader takes this file, and it is no library.
+    (tmp_path / "libcuda.so.1").write_bytes(b"no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="no NVIDIA driver here"):
         build_cascade(folder, directory=directory, backend="tensorrt")
     with pytest.raises(EngineError, match="no recording to compare engines on"):
         build_cascade(write_tiny_cascade(tmp_path / "bare", recording=False), directory=directory)

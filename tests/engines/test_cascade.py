@@ -228,20 +228,26 @@ def test_engines_that_are_missing_end_with_4_unless_they_may_be_built(folder: Pa
 def test_engines_that_were_built_otherwise_are_as_good_as_missing(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service takes no engines that the builder would build again, other batch sizes apart."""
+    """The service takes no engines that the builder would build again."""
     build_cascade(folder, directory=tmp_path, batch_sizes=(2,))
+    with pytest.raises(EngineError, match="built for batches of 2, wanted are 1"):
+        open_cascade(folder, directory=tmp_path, rebuild=False)
+    build_cascade(folder, directory=tmp_path, batch_sizes=(1, 2))
     open_cascade(folder, directory=tmp_path, slots=1, rebuild=False).close()
     with pytest.raises(EngineError, match="bit depth"):
         open_cascade(folder, directory=tmp_path, rebuild=False, bit_depth=12)
     open_cascade(folder, directory=tmp_path, slots=1, bit_depth=12).close()
     open_cascade(folder, directory=tmp_path, slots=1, rebuild=False, bit_depth=12).close()
     monkeypatch.setattr(manifest, "MAX_SCORE_DIFFERENCE", 0.01)
-    with pytest.raises(EngineError, match="other precisions or limits"):
+    with pytest.raises(EngineError, match="other precisions, options or limits"):
         open_cascade(folder, directory=tmp_path, rebuild=False, bit_depth=12)
 
 
-def test_a_backend_that_is_not_here_ends_with_5(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="no GPU backend") as caught:
+def test_a_backend_that_is_not_here_ends_with_5(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No driver, also where there is one: the loader takes this file, and it is no library.
+    (tmp_path / "libcuda.so.1").write_bytes(b"no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    with pytest.raises(DeviceError, match="no NVIDIA driver here") as caught:
         open_cascade(folder, directory=tmp_path, backend="tensorrt")
     assert caught.value.exit_code == 5
     with pytest.raises(UsageError, match="device 'gpu'"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engines.backend import Compiler, EngineFile
+from engines.backend import Compiler
 from engines.definition import load_definition
 from engines.errors import DeviceError, InferenceError
 from engines.openvino.compiler import OpenVINOCompiler
@@ -44,9 +44,8 @@ class _Failing:
 def runtime(tmp_path: Path) -> OpenVINORuntime:
     definition = load_definition(write_tiny_cascade(tmp_path))
     compiler = OpenVINOCompiler()
-    path = tmp_path / "gate.blob"
-    compiler.build(definition.stages[0], definition, 1, "f32", path)
-    return compiler.open(definition, [EngineFile("gate", 1, "f32", path)], slots=1, max_frames=1)
+    engines = compiler.build(definition.stages[0], definition, (1,), "f32", tmp_path)
+    return compiler.open(definition, engines, slots=1, max_frames=1)
 
 
 def test_a_failed_run_is_this_batch_s_and_a_failed_probe_the_device_s(runtime: OpenVINORuntime) -> None:
@@ -71,10 +70,8 @@ def test_an_engine_runs_in_the_precision_for_which_it_was_built(tmp_path: Path) 
     definition = load_definition(write_tiny_cascade(tmp_path))
     compiler = OpenVINOCompiler()
     for precision in compiler.precisions:
-        path = tmp_path / f"gate-{precision}.blob"
-        compiler.build(definition.stages[0], definition, 1, precision, path)
-        engine = EngineFile("gate", 1, precision, path)
-        with contextlib.closing(compiler.open(definition, [engine], slots=1, max_frames=1)) as opened:
+        engines = compiler.build(definition.stages[0], definition, (1,), precision, tmp_path)
+        with contextlib.closing(compiler.open(definition, engines, slots=1, max_frames=1)) as opened:
             request = opened.slots[0]._engines["gate"][1].request  # type: ignore[attr-defined]
             hint = request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
         assert hint.to_string() == precision

@@ -1,0 +1,1 @@
+"""The TensorRT backend: engines for an NVIDIA GPU, run through PyCUDA."""
