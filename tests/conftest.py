@@ -18,6 +18,15 @@ settings.register_profile("millwatch", deadline=None)
 settings.load_profile("millwatch")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _on_the_processor() -> Iterator[None]:
+    """Tests that name no backend are of the processor's, also on a machine with a GPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engines.tensorrt.device.driver_present", lambda: False)
+        patch.setenv("MILLWATCH_ENGINE__BACKEND", "openvino")
+        yield
+
+
 @pytest.fixture(scope="session")
 def embedded_broker() -> Iterator[str]:
     from daemon.embedded_broker import EmbeddedBroker

@@ -60,7 +60,9 @@ class EngineSettings(Section):
     backend: Literal["auto", "tensorrt", "openvino"] = Field(
         "auto", description="auto: TensorRT where there is a GPU, else OpenVINO"
     )
-    device: str = Field("auto", min_length=1, description="the backend's name of the device; auto: its first")
+    device: str = Field(
+        "auto", min_length=1, description="the backend's name of the device (cpu; 0 or cuda:0); auto: its first"
+    )
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = Field(
         "none",
         description="GPUs that TensorRT engines run on: the one they are built on, or more at some cost in speed",
