@@ -25,6 +25,7 @@ from daemon.pipeline import Finished, Pipeline
 from daemon.readiness import CheckBroker, Readiness
 from daemon.recovery import POSTPONE_S, Backoff, Postponement, Recovery
 from daemon.source import FrameSource
+from engines.errors import MillwatchError
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +154,10 @@ class Line:
                 self._guarded(self._step)
             while self.in_flight:
                 self._guarded(self._drain)
+        except MillwatchError as error:
+            # Told while the line gives its partitions back and the engines are closed: the last that is heard of it.
+            self._readiness.waits(str(error))
+            raise
         finally:
             self._source.close()
         if not self.account.balances(0):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from kafka import errors as kafka_errors
 from daemon.delivery import CommitPostponed, DeliveryAborted, RecordTooLarge, failure
 from daemon.errors import BrokerError, BrokerUnreachableError, FencedError
 from daemon.frames import Frame
+from daemon.pipeline import Image
 from daemon.recovery import LONGEST_S, Backoff
+from engines.errors import DeviceError
+from engines.results import Inspection
 from tests.support.line_doubles import (
     DEFECTIVE,
     PATIENCE_S,
@@ -344,3 +348,23 @@ def test_what_only_quotes_a_refusal_for_size_is_one() -> None:
     quoting = kafka_errors.KafkaError("a previous request has failed", kafka_errors.MessageSizeTooLargeError())
     assert isinstance(failure(quoting, "line"), RecordTooLarge)
     assert not isinstance(failure(kafka_errors.KafkaError("a previous request has failed"), "line"), RecordTooLarge)
+
+
+@pytest.mark.timeout(30)
+def test_a_lost_device_ends_the_line_and_readiness_says_why_while_it_ends() -> None:
+    """Giving back partitions and closing engines takes a while, in which somebody may ask."""
+
+    class LostDevice(Inspector):
+        def inspect(self, frames: Sequence[Image]) -> list[Inspection]:
+            raise DeviceError("the GPU does not answer any more: gate: an illegal memory access was encountered")
+
+    class Watched(Source):
+        told: tuple[bool, str] | None = None
+
+        def close(self) -> None:
+            self.told = line.readiness()
+
+    source = Watched(1)
+    with line_among(source, Recorder(), LostDevice(DEFECTIVE)) as line, pytest.raises(DeviceError):
+        line.run()
+    assert source.told == (False, "the GPU does not answer any more: gate: an illegal memory access was encountered")
