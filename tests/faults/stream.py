@@ -10,6 +10,7 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from daemon.delivery.base import dispose
 from tests.faults.ledger import Ledger, kind_of, value_of
 
 NUMBER = "frame-id"
@@ -90,7 +91,8 @@ class Stream:
                 self.number += 1
             self._producer.flush(PATIENCE_MS / 1000)
         finally:
-            self._producer.close()
+            # Not its own close, which would wait without an end for a broker that did not come back.
+            dispose(self._producer)
 
     def _send(self, number: int) -> None:
         kind = kind_of(self._seed, number, poisoned=self._poisoned)
