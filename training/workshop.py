@@ -43,7 +43,7 @@ REFERENCE = Plan(
     single=Course(1600, 16, 1.5e-3),
     crop_width=384,
 )
-"""The plan of the reference cascade: 69 minutes on two busy cores of an Intel Xeon, 2026-11-25."""
+"""The plan of the reference cascade: 87 minutes on two cores of an Intel Xeon that other work shared, 2026-11-25."""
 
 
 @dataclass(frozen=True, slots=True)
