@@ -246,13 +246,14 @@ def test_a_name_that_is_taken_ends_an_idle_service(lane: Lane, built: list[str])
     assert error.exit_code == 7
 
 
-@pytest.mark.parametrize("limit", [60_000, 150_000])
+@pytest.mark.parametrize(("limit", "delay_ms"), [(60_000, 0), (150_000, 1_000)])
 def test_a_topic_that_takes_smaller_records_than_the_configuration_says_gets_what_fits(
-    lane: Lane, built: list[str], limit: int
+    lane: Lane, built: list[str], limit: int, delay_ms: int
 ) -> None:
+    """Also where the record has been refused long before its commit begins."""
     set_topic(lane, lane.dead, max_message_bytes=str(limit))
     set_topic(lane, lane.events, max_message_bytes=str(limit))
-    with running(lane, *built, *QUICK) as service:
+    with running(lane, *built, *QUICK, f"kafka.publish_delay_ms={delay_ms}") as service:
         lane.send([FRAME, b"x" * 300_000, FRAME, b"y"])
         service.wait_for_settled(4)
     assert service.error is None
