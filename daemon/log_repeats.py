@@ -33,6 +33,9 @@ class LeaveOutRepeats(logging.Filter):
             return True
         try:
             text = record.getMessage()
+            if record.exc_info:
+                # What the text does not tell: whatever ends a task of the client is logged in the same words.
+                text += repr(record.exc_info[1])
         except Exception:  # noqa: BLE001 - the handler tells of a message that cannot be made
             return True
         key = (record.name, record.levelno, _VARYING.sub("", text))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError
 
 
 def add_offsets(
@@ -24,9 +24,15 @@ def add_offsets(
 def begin_offsets(producer: KafkaProducer, offsets: Mapping[TopicPartition, OffsetAndMetadata], member: Any) -> Any:
     """Begin to make the group's offsets part of the transaction; :func:`await_offsets` takes what this returns.
 
-    Raises the client's errors.
+    Raises the client's errors. Of a record that was refused already it is the refusal: the client's own error here has
+    only its text, and what to do about it goes by its kind.
     """
-    begun = producer._transaction_manager.send_offsets_to_transaction(offsets, member)
+    manager = producer._transaction_manager
+    try:
+        begun = manager.send_offsets_to_transaction(offsets, member)
+    except KafkaError as error:
+        refusal = manager.last_error
+        raise refusal if isinstance(refusal, KafkaError) else error from None
     producer._sender.wakeup()
     return begun
 

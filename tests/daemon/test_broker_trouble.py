@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from daemon.delivery import AtLeastOnce, DeliveryAborted, ExactlyOnce
+from daemon.delivery import AtLeastOnce, DeliveryAborted, ExactlyOnce, RecordTooLarge
 from daemon.errors import BrokerError, FencedError
 from daemon.kafka import clients
+from tests.daemon.test_delivery import exactly_once
 from tests.daemon.test_service import DEFECTIVE, built, png
 from tests.faults.brokers import FaultyKafka
+from tests.support.groups import share
 from tests.support.running_service import PATIENCE_S, running, wait_until
 from tests.support.second_broker import SecondBroker
 from tests.support.topics import Lane, new_lane
@@ -246,19 +248,40 @@ def test_a_name_that_is_taken_ends_an_idle_service(lane: Lane, built: list[str])
     assert error.exit_code == 7
 
 
-@pytest.mark.parametrize("limit", [60_000, 150_000])
+@pytest.mark.parametrize(("limit", "delay_ms"), [(60_000, 0), (150_000, 1_000)])
 def test_a_topic_that_takes_smaller_records_than_the_configuration_says_gets_what_fits(
-    lane: Lane, built: list[str], limit: int
+    lane: Lane, built: list[str], limit: int, delay_ms: int
 ) -> None:
+    """Also where the record has been refused long before its commit begins."""
     set_topic(lane, lane.dead, max_message_bytes=str(limit))
     set_topic(lane, lane.events, max_message_bytes=str(limit))
-    with running(lane, *built, *QUICK) as service:
+    with running(lane, *built, *QUICK, f"kafka.publish_delay_ms={delay_ms}") as service:
         lane.send([FRAME, b"x" * 300_000, FRAME, b"y"])
         service.wait_for_settled(4)
     assert service.error is None
     letters = lane.committed(lane.dead, lambda seen: len(seen) >= 2)
     assert sorted(len(letter.value) for letter in letters) == [0, 1]
     assert_each_frame_has_one_event(lane, 2)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["before its commit", "within its commit"])
+def test_a_record_that_is_refused_takes_the_offsets_of_its_transaction_with_it(lane: Lane, known: bool) -> None:
+    set_topic(lane, lane.events, max_message_bytes="20000")
+    with closing(clients.consumer(lane.settings())) as consumer:
+        consumer.subscribe([lane.frames])
+        share(consumer)
+        with exactly_once(lane, consumer) as delivery:
+            delivery.send(lane.events, b"cam", b"x" * 100_000, [])
+            if known:
+                wait_until(lambda: delivery._sent[0].is_done, "the record is refused")
+            with pytest.raises(RecordTooLarge):
+                delivery.commit({TopicPartition(lane.frames, 0): 5})
+            delivery.abort()
+            delivery.open()
+            delivery.send(lane.events, b"cam", b"small", [])
+            delivery.commit({TopicPartition(lane.frames, 1): 3})
+    assert lane.offsets() == 3
+    assert [event.value for event in lane.committed(lane.events, bool)] == [b"small"]
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])

@@ -132,6 +132,13 @@ def test_another_error_or_another_broker_is_no_repeat(monkeypatch: pytest.Monkey
     assert len(entries(stream)) == 4
 
 
+def test_another_error_behind_the_same_words_is_no_repeat() -> None:
+    stream = configured(format="json")
+    for error in (KeyError("cam-1"), ValueError("12"), KeyError("cam-1")):
+        logging.getLogger("kafka.net").error("unhandled exception in a task", exc_info=error)
+    assert len(entries(stream)) == 2
+
+
 def test_what_the_service_repeats_is_told_each_time() -> None:
     stream = configured(format="json")
     for _ in range(3):
