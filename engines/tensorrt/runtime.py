@@ -19,7 +19,7 @@ from engines.errors import DeviceError, EngineError
 from engines.tensorrt.context import enter, first_line, leave, primary_context
 from engines.tensorrt.device import CudaDevice
 from engines.tensorrt.logger import shared_logger
-from engines.tensorrt.memory import on_device, page_locked
+from engines.tensorrt.memory import new_stream, on_device, page_locked
 from engines.tensorrt.plans import MEMORY_ADVICE, Plan, read_plan
 from engines.tensorrt.slot import TensorRTSlot
 
@@ -138,7 +138,7 @@ class TensorRTRuntime:
         self._plans += [read_plan(library, runtime, file, definition, max_frames) for file in engines]
         self._probe_bytes = self._owned.enter_context(page_locked((2, PROBE_BYTES), np.uint8))
         self._probe_memory = self._owned.enter_context(on_device(PROBE_BYTES))
-        self._probe_stream: Any = cuda.Stream()
+        self._probe_stream: Any = new_stream()
         self._owned.callback(self._drop_probe)
         opened = [
             TensorRTSlot(library, self._context, definition, self._plans, max_frames, self._owned) for _ in range(slots)

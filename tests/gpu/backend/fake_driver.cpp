@@ -35,6 +35,7 @@ constexpr uint64_t kDefaultCapacity = 8ull << 30;
 using Work = std::function<CUresult()>;
 
 struct Stream {
+    unsigned flags = 0;
     std::deque<Work> waiting;
     bool running = false;
     bool capturing = false;
@@ -344,11 +345,20 @@ CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t size, CUstre
 
 // ---------------------------------------------------------------- streams and events
 
-CUresult cuStreamCreate(CUstream *stream, unsigned) {
+CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
     ENTER(cuStreamCreate, kContext);
     Stream *made = new Stream;
+    made->flags = flags;
     streams.insert(made);
     *stream = reinterpret_cast<CUstream>(made);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamGetFlags(CUstream handle, unsigned *flags) {
+    ENTER(cuStreamGetFlags, kContext);
+    Stream *stream = stream_of(handle);
+    if (!known(stream)) return CUDA_ERROR_INVALID_HANDLE;
+    *flags = stream->flags;
     return CUDA_SUCCESS;
 }
 
