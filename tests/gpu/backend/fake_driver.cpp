@@ -15,6 +15,7 @@
 #include <cuda.h>
 #include <cudaProfiler.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -73,6 +74,7 @@ Fault work_fault{0, CUDA_SUCCESS, false};
 Stream null_stream;
 uint64_t capacity = kDefaultCapacity;
 uint64_t used = 0;
+uint64_t gone = 0;  // of it what went with its context, whoever believes to hold it still
 long allocations = 0;
 long retained = 0;
 long abandoned = 0;
@@ -243,7 +245,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
 CUresult cuDevicePrimaryCtxRelease(CUdevice) {
     std::unique_lock<std::mutex> held(lock);
     // On a lost device, too: what a process holds of it is then only its own bookkeeping.
-    if (retained > 0) retained--;
+    if (retained > 0 && --retained == 0) gone = used;
     return enter("cuDevicePrimaryCtxRelease", kNothing);
 }
 
@@ -285,7 +287,7 @@ CUresult cuCtxSynchronize() {
 
 CUresult cuMemGetInfo(size_t *available, size_t *total) {
     ENTER(cuMemGetInfo, kContext);
-    *available = capacity - used;
+    *available = capacity - (used - std::min(used, gone));
     *total = capacity;
     return CUDA_SUCCESS;
 }
@@ -502,7 +504,7 @@ void fakeReset() {
     work_fault = {0, CUDA_SUCCESS, false};
     null_stream = Stream();
     capacity = kDefaultCapacity;
-    used = 0;
+    used = gone = 0;
     allocations = retained = abandoned = 0;
     dead = CUDA_SUCCESS;
     current.clear();
