@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from engines.errors import DeviceError, UsageError
 
-DRIVER_FILES: Final = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg")
-"""What a loaded driver leaves on a machine; the last is WSL's."""
+DRIVER_FILES: Final = ("proc/driver/nvidia/version", "dev/nvidiactl", "usr/lib/wsl/**/libcuda.so*")
+"""What a loaded driver leaves on a machine; the last is WSL's, which has /dev/dxg for any maker's GPU."""
 
 QUERY_LIMIT_S: Final = 60.0
 """How long the driver may take to answer. Without its persistence daemon it starts up for every process that asks,
@@ -47,7 +47,7 @@ class CudaDevice:
 
 def driver_present(root: Path = Path("/")) -> bool:
     """Whether an NVIDIA driver is loaded on this machine, from files alone: nothing is started or imported."""
-    return any((root / name).exists() for name in DRIVER_FILES)
+    return any(next(root.glob(name), None) is not None for name in DRIVER_FILES)
 
 
 def device_ordinal(device: str) -> int:
