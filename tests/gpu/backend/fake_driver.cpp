@@ -52,6 +52,7 @@ struct Event {
 
 struct Graph {
     std::vector<Work> work;
+    bool uploaded = false;
 };
 
 struct Fault {
@@ -469,10 +470,22 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, un
     return CUDA_SUCCESS;
 }
 
+CUresult cuGraphUpload(CUgraphExec handle, CUstream stream) {
+    ENTER(cuGraphUpload, kNoCapture);
+    Graph *graph = reinterpret_cast<Graph *>(handle);
+    if (executables.count(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!graph->uploaded) allocations++;
+    graph->uploaded = true;
+    return enqueue(stream, [] { return CUDA_SUCCESS; });
+}
+
 CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
     ENTER(cuGraphLaunch, kContext);
     Graph *graph = reinterpret_cast<Graph *>(handle);
     if (executables.count(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+    // A graph that was not uploaded is so now, into memory that is taken for it.
+    if (!graph->uploaded) allocations++;
+    graph->uploaded = true;
     for (const Work &work : graph->work)
         if (CUresult code = enqueue(stream, work)) return code;
     return CUDA_SUCCESS;

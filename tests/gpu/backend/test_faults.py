@@ -41,7 +41,7 @@ OPENING = [
     "cuMemcpyDtoHAsync",
     "cuLaunchHostFunc",
 ]
-CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"]
+CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphUpload"]
 RUNNING = ["cuMemcpyHtoDAsync", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"]
 PROBING = ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize"]
 CLOSING = ["cuMemFree", "cuMemFreeHost", "cuStreamDestroy", "cuEventDestroy", "cuGraphExecDestroy"]
