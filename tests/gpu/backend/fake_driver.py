@@ -15,7 +15,6 @@ SOURCE = Path(__file__).with_name("fake_driver.cpp")
 BUILD = Path(__file__).parents[3] / "build" / "fake-driver"
 
 LAUNCH_FAILED = 719
-OUT_OF_MEMORY = 2
 INVALID_VALUE = 1
 
 

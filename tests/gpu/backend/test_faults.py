@@ -18,7 +18,7 @@ from engines.backend import EngineFile
 from engines.definition import CascadeDefinition, load_definition
 from engines.errors import DeviceError, EngineError, InferenceError
 from tests.gpu.backend import stub_tensorrt
-from tests.gpu.backend.fake_driver import LAUNCH_FAILED, OUT_OF_MEMORY, FakeDriver
+from tests.gpu.backend.fake_driver import LAUNCH_FAILED, FakeDriver
 from tests.gpu.backend.stub_compiler import StubCompiler
 from tests.support.tiny_cascade import frame_with, mask_of, write_tiny_cascade
 
@@ -41,7 +41,7 @@ OPENING = [
     "cuMemcpyDtoHAsync",
     "cuLaunchHostFunc",
 ]
-CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"]
+CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphUpload"]
 RUNNING = ["cuMemcpyHtoDAsync", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"]
 PROBING = ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize"]
 CLOSING = ["cuMemFree", "cuMemFreeHost", "cuStreamDestroy", "cuEventDestroy", "cuGraphExecDestroy"]
@@ -256,11 +256,20 @@ def test_too_little_memory_names_what_to_lower(driver: FakeDriver, open_runtime:
     open_runtime().close()
 
 
-def test_too_little_page_locked_memory_names_what_to_lower(driver: FakeDriver, open_runtime: Any) -> None:
-    driver.fail("cuMemHostAlloc", 2, OUT_OF_MEMORY)
-    driver.fail("cuMemHostAlloc", 3, OUT_OF_MEMORY)
-    with contextlib.suppress(DeviceError), contextlib.closing(open_runtime()):
-        pass
+def test_too_little_page_locked_memory_names_what_to_lower(
+    driver: FakeDriver, open_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engines.tensorrt import memory
+
+    def refuses(shape: tuple[int, ...], dtype: Any) -> Any:
+        raise memory.cuda.MemoryError("cuMemHostAlloc failed: out of memory")
+
+    with contextlib.closing(open_runtime()):
+        needed = driver.calls()["cuMemHostAlloc"]
+    taken = iter([memory.cuda.pagelocked_empty] * (needed - 1) + [refuses])
+    monkeypatch.setattr(memory.cuda, "pagelocked_empty", lambda shape, dtype: next(taken)(shape, dtype))
+    with pytest.raises(DeviceError, match=r"lower batch\.max_frames or engine\.slots \(cuMemHostAlloc failed: out of"):
+        open_runtime()
     no_trace(driver)
 
 
@@ -288,6 +297,19 @@ def test_an_execution_context_that_tensorrt_refuses(
 
     monkeypatch.setattr(stub_tensorrt.Engine, "create_execution_context", refuse)
     with pytest.raises(kind, match=message):
+        open_runtime()
+    no_trace(driver)
+
+
+def test_a_tensorrt_that_does_not_start_is_a_device_error(
+    driver: FakeDriver, open_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runtime(logger: Any) -> Any:
+        logger.log(stub_tensorrt.ILogger.ERROR, "CUDA initialization failure with error: 35\nand more")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(stub_tensorrt, "Runtime", runtime)
+    with pytest.raises(DeviceError, match=r"TensorRT does not start on this GPU: CUDA initialization .* error: 35$"):
         open_runtime()
     no_trace(driver)
 
