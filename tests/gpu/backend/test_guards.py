@@ -6,6 +6,7 @@ some of these mistakes, and what others leave behind is nobody else's then.
 
 from __future__ import annotations
 
+import faulthandler
 import inspect
 import os
 import re
@@ -15,7 +16,9 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -24,10 +27,6 @@ pytest.importorskip("pycuda", reason="no PyCUDA here: make test-gpu has it")
 
 from engines.backend import EngineFile
 from engines.definition import CascadeDefinition, load_definition
-from engines.tensorrt import slot as slot_module
-from engines.tensorrt.context import DeviceContext
-from engines.tensorrt.runtime import TensorRTRuntime
-from engines.tensorrt.slot import TensorRTSlot
 from tests.gpu.backend import stub_tensorrt, test_faults, test_runtime
 from tests.gpu.backend.fake_driver import FakeDriver
 from tests.gpu.backend.stub_compiler import StubCompiler
@@ -60,16 +59,17 @@ Break = Callable[[], None]
 Check = Callable[[Bench], None]
 
 
-def without(owner: Any, name: str, line: str, instead: str = "pass") -> Break:
-    """Put something else in the place of a line of a function."""
+def without(owner: str, name: str, line: str, instead: str = "pass") -> Break:
+    """Put something else in the place of a line of a method."""
 
     def apply() -> None:
-        function = getattr(owner, name)
+        kind = resolve_name(f"engines.tensorrt.{owner}")
+        function = getattr(kind, name)
         source = textwrap.dedent(inspect.getsource(function))
         assert source.count(line) == 1, f"{name} has not one {line!r} any more: break what guards the same now"
         made: dict[str, Any] = {}
         exec("from __future__ import annotations\n" + source.replace(line, instead), function.__globals__, made)
-        setattr(owner, name, made[name])
+        setattr(kind, name, made[name])
 
     return apply
 
@@ -78,7 +78,8 @@ def sharing(name: str, per_slot: int, number: int) -> Break:
     """Give the second slot the first one's memory: the piece that a slot takes as the given one by this function."""
 
     def apply() -> None:
-        take: Callable[..., AbstractContextManager[Any]] = getattr(slot_module, name)
+        module = import_module("engines.tensorrt.slot")
+        take: Callable[..., AbstractContextManager[Any]] = getattr(module, name)
         calls = count()
         kept = []
 
@@ -90,7 +91,7 @@ def sharing(name: str, per_slot: int, number: int) -> Break:
                     kept.append(piece)
                 yield kept[0] if call == number + per_slot else piece
 
-        setattr(slot_module, name, shared)
+        setattr(module, name, shared)
 
     return apply
 
@@ -114,116 +115,124 @@ def driver_of(bench: Bench) -> FakeDriver:
     return bench.driver
 
 
-def patcher(bench: Bench) -> pytest.MonkeyPatch:
-    return pytest.MonkeyPatch()
+def in_the_midst(bench: Bench) -> None:
+    check = test_runtime.test_slots_that_run_in_the_midst_of_each_other_never_mix
+    with (
+        test_runtime.opening(bench.driver, bench.definition, bench.engines) as open_runtime,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        check(open_runtime, patch)
 
 
 MASKS = of_runtime(test_runtime.test_frames_are_uploaded_once_for_all_stages, driver_of)
 CURRENT = of_runtime(test_runtime.test_the_context_is_current_only_within_a_slot, driver_of)
-MIDST = of_runtime(test_runtime.test_slots_that_run_in_the_midst_of_each_other_never_mix, patcher)
 OPENING_FAILS = test_faults.test_a_call_that_fails_while_engines_are_opened
 FOR_GOOD = test_faults.test_a_call_that_fails_for_good_loses_the_device
 
 GUARDS: dict[str, tuple[Break, Check, str]] = {
     "the index is not padded": (
-        without(TensorRTSlot, "_launch", "turn.index[: engine.batch_size] = index[chunk.start]"),
+        without("slot:TensorRTSlot", "_launch", "turn.index[: engine.batch_size] = index[chunk.start]"),
         of_runtime(test_runtime.test_padding_repeats_a_frame_that_is_there),
         "DeviceError: .*\n.*no frame at",
     ),
     "a slot leaves the context current": (
-        without(TensorRTSlot, "__exit__", "self._context.pop()"),
+        without("slot:TensorRTSlot", "__exit__", "self._context.pop()"),
         CURRENT,
         "AssertionError: ",
     ),
     "the probe leaves the context current": (
-        without(TensorRTRuntime, "probe", "self._context.pop()"),
+        without("runtime:TensorRTRuntime", "probe", "self._context.pop()"),
         CURRENT,
         "AssertionError: ",
     ),
     "a traceback keeps execution contexts": (
-        without(TensorRTRuntime, "__init__", "_forget_frames(error)"),
+        without("runtime:TensorRTRuntime", "__init__", "_forget_frames(error)"),
         of_faults(OPENING_FAILS, "cuLaunchHostFunc", lasts=False),
         "AssertionError: .*(\n.*)*ExecutionContext outlived the context",
     ),
     "an error for good is taken for one of this batch": (
-        without(DeviceContext, "judge", "cuda.Context.synchronize()"),
+        without("context:DeviceContext", "judge", "cuda.Context.synchronize()"),
         of_faults(FOR_GOOD, "cuGraphLaunch"),
         "InferenceError: gate failed: cuGraphLaunch failed",
     ),
     "an error of this batch is taken for one for good": (
-        without(DeviceContext, "judge", "return InferenceError(", "return self.loses("),
+        without("context:DeviceContext", "judge", "return InferenceError(", "return self.loses("),
         of_faults(test_faults.test_a_call_that_fails_once_fails_this_batch, "cuGraphLaunch"),
         "DeviceError: the GPU does not answer any more: gate failed",
     ),
     "that the device was lost is forgotten": (
-        without(DeviceContext, "check", "raise DeviceError(self._lost)"),
+        without("context:DeviceContext", "check", "raise DeviceError(self._lost)"),
         of_faults(test_faults.test_a_probe_that_fails_is_the_device_s, "cuMemcpyHtoDAsync", lasts=False),
         "Failed: DID NOT RAISE",
     ),
     "a lost context is not abandoned": (
-        without(TensorRTRuntime, "close", "self._context.abandon()"),
+        without("runtime:TensorRTRuntime", "close", "self._context.abandon()"),
         of_faults(test_faults.test_work_that_fails_on_the_device_loses_it),
         "ended by SIGABRT",
     ),
     "a failed opening is not waited for": (
-        without(TensorRTRuntime, "__init__", "cuda.Context.synchronize()"),
+        without("runtime:TensorRTRuntime", "__init__", "cuda.Context.synchronize()"),
         of_faults(OPENING_FAILS, "cuStreamSynchronize", lasts=False),
         "AssertionError: .*(\n.*)*its execution context is gone",
     ),
     "a closing is not waited for": (
-        without(TensorRTSlot, "_let_go", "self._stream.synchronize()"),
+        without("slot:TensorRTSlot", "_let_go", "self._stream.synchronize()"),
         of_runtime(test_runtime.test_closing_waits_for_masks_that_nobody_read),
         "AssertionError: .*abandoned_work=[1-9]",
     ),
     "a result is read without a wait": (
-        without(TensorRTSlot, "_finished", "turn.done.synchronize()"),
+        without("slot:TensorRTSlot", "_finished", "turn.done.synchronize()"),
         MASKS,
         "AssertionError: \nNot equal to tolerance",
     ),
     "nothing is recorded that can be waited for": (
-        without(TensorRTSlot, "_launch", "turn.done.record(self._stream)"),
+        without("slot:TensorRTSlot", "_launch", "turn.done.record(self._stream)"),
         MASKS,
         "AssertionError: \nNot equal to tolerance",
     ),
     "a turn is taken before it was read": (
-        without(TensorRTSlot, "_run", "len(launched) == TURNS", "len(launched) > TURNS"),
+        without("slot:TensorRTSlot", "_run", "len(launched) == TURNS", "len(launched) > TURNS"),
         MASKS,
         "AssertionError: \n",
     ),
     "a profile is used before the stream has got there": (
-        without(TensorRTSlot, "_bind", "self._stream.synchronize()"),
+        without("slot:TensorRTSlot", "_bind", "self._stream.synchronize()"),
         MASKS,
-        "AssertionError: (.*\n)*a shape was set before the profile was switched to",
+        "EngineError: (.*\n)*a shape was set before the profile was switched to",
     ),
     "the probe does not wait": (
-        without(TensorRTRuntime, "probe", "self._probe_stream.synchronize()"),
+        without("runtime:TensorRTRuntime", "probe", "self._probe_stream.synchronize()"),
         CURRENT,
         "DeviceError: .*it does not give back what it was given",
     ),
     "a copy goes beyond the output on the device": (
-        without(TensorRTSlot, "__init__", "on_device(output_bytes)", "on_device(output_bytes - 1)"),
+        without("slot:TensorRTSlot", "__init__", "on_device(output_bytes)", "on_device(output_bytes - 1)"),
         MASKS,
         "DeviceError: .*cuMemcpyDtoHAsync failed",
     ),
     "a copy goes beyond the index on the device": (
-        without(TensorRTSlot, "__init__", "on_device(arrays[0][0].nbytes)", "on_device(arrays[0][0].nbytes - 1)"),
+        without(
+            "slot:TensorRTSlot", "__init__", "on_device(arrays[0][0].nbytes)", "on_device(arrays[0][0].nbytes - 1)"
+        ),
         MASKS,
         "DeviceError: .*cuMemcpyHtoDAsync failed",
     ),
     "a run reads beyond the frames on the device": (
-        without(TensorRTSlot, "__init__", "on_device(self._frames.nbytes)", "on_device(self._frames.nbytes - 1)"),
+        without(
+            "slot:TensorRTSlot", "__init__", "on_device(self._frames.nbytes)", "on_device(self._frames.nbytes - 1)"
+        ),
         MASKS,
         "DeviceError: .*\n.*bytes of device memory at",
     ),
     "a run has too little memory for activations": (
-        without(TensorRTSlot, "__init__", "on_device(activations)", "on_device(activations - 1)"),
+        without("slot:TensorRTSlot", "__init__", "on_device(activations)", "on_device(activations - 1)"),
         MASKS,
         "DeviceError: .*\n.*bytes of device memory at",
     ),
     **{
         f"two slots share one {name} on the device": (
             sharing("on_device", 5, number),
-            MIDST,
+            in_the_midst,
             "(Assertion|Device)Error: ",
         )
         for number, name in enumerate(DEVICE_BUFFERS)
@@ -231,7 +240,7 @@ GUARDS: dict[str, tuple[Break, Check, str]] = {
     **{
         f"two slots share one {name} on the host ({number})": (
             sharing("page_locked", 7, number),
-            MIDST,
+            in_the_midst,
             "AssertionError: ",
         )
         for number, name in enumerate(HOST_ARRAYS)
@@ -294,7 +303,8 @@ def in_a_fork(work: Callable[[], str]) -> str:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        # Nothing of pytest's may run here.
+        # Nothing of pytest's may run here, and that the process ends is what some checks are for.
+        faulthandler.disable()
         try:
             os.write(writing, work().encode()[: select.PIPE_BUF])
         finally:
