@@ -280,7 +280,7 @@ def test_a_thread_that_was_within_a_slot_when_the_device_was_lost_ends_in_peace(
 
 @pytest.mark.parametrize(
     ("call", "lasts"),
-    [*((call, lasts) for call in PROBING for lasts in (False, True)), *((call, True) for call in CONTEXT)],
+    [*((call, lasts) for call in PROBING for lasts in (False, True)), ("cuCtxPushCurrent", True)],
 )
 def test_a_probe_that_fails_is_the_device_s(driver: FakeDriver, open_runtime: Any, call: str, *, lasts: bool) -> None:
     with contextlib.closing(open_runtime()) as runtime:
@@ -291,6 +291,14 @@ def test_a_probe_that_fails_is_the_device_s(driver: FakeDriver, open_runtime: An
             inspect(runtime.slots[0])
     if not lasts:
         no_trace(driver)
+
+
+def test_a_device_that_is_lost_as_a_probe_ends_is_told_by_the_next_one(driver: FakeDriver, open_runtime: Any) -> None:
+    with contextlib.closing(open_runtime()) as runtime:
+        driver.fail("cuCtxPopCurrent", 1, LAUNCH_FAILED, lasts=True)
+        runtime.probe()
+        with pytest.raises(DeviceError, match="does not answer any more"):
+            runtime.probe()
 
 
 @pytest.mark.parametrize("lasts", [False, True])
