@@ -29,6 +29,7 @@ from daemon.inspector import open_inspector
 from daemon.settings import Settings
 from engines.backend import plan_chunks
 from engines.definition import CascadeDefinition, load_definition
+from engines.tensorrt.compiler import batch_sizes
 
 DEFECT_RATES: Final = (0.05, 0.5)
 
@@ -75,12 +76,6 @@ class Host:
     def total_ms(self, shares: Shares) -> float:
         """All of a frame."""
         return self.decode_ms + self.serial_ms(shares)
-
-
-def batch_sizes(max_frames: int) -> tuple[int, ...]:
-    """The batch sizes that TensorRT engines are built for: powers of two below the largest batch, and that one."""
-    powers = (2**exponent for exponent in range(max_frames.bit_length()))
-    return (*(size for size in powers if size < max_frames), max_frames)
 
 
 def expected_stage_s(floors: Mapping[int, float], share: float, max_frames: int) -> float:

@@ -48,6 +48,9 @@ MOVE_S = 1.0
 LOOK_S = 1.0
 """How often the lag, and whether the broker answers, is looked at."""
 
+PROBE_S = 5.0
+"""How often a device without work is asked whether it answers. One at work tells by what it finds."""
+
 MAX_TAKE = 32
 """Frames taken from the consumer at once: few enough that a result never waits long behind them."""
 
@@ -65,11 +68,12 @@ class Line:
         instance: str,
         session_s: float,
         check_broker: CheckBroker = lambda: None,
+        check_device: Callable[[], None] = lambda: None,
     ) -> None:
         """``source_of`` makes the source from what to do before partitions move and, with the reason, after what was
         read has ceased to count; ``instance`` is this one's name, for the message that says another one has taken it,
         and ``session_s`` how long, in seconds, the group waits for a member that is silent. ``check_broker`` finds out
-        why the broker gives trouble."""
+        why the broker gives trouble, ``check_device`` raises DeviceError where the device does not answer."""
         self._source = source_of(self._before_move, self._after_loss)
         self._pipeline = pipeline
         self._outbox = outbox
@@ -83,6 +87,8 @@ class Line:
         self._unread_since_ms: int | None = None
         self._stopwatch = Stopwatch()
         self._looked_at = 0.0
+        self._check_device = check_device
+        self._probed_at = time.monotonic()
         self._readiness = Readiness(check_broker)
         self._stop = threading.Event()
         self._recovery = Recovery(self._source, outbox, self._readiness, self._stop, instance)
@@ -183,6 +189,9 @@ class Line:
             self.lag = self._source.lag()
             self._unread_since_ms = self._source.unread_since_ms(self.lag)
             self._readiness.look(self._source.trouble())
+            if not self._pipeline.in_flight and self._looked_at - self._probed_at > PROBE_S:
+                self._probed_at = self._looked_at
+                self._check_device()
 
     def _drain(self) -> None:
         """Finish what is in hand. The group hears of it, since a commit may have to wait for a rebalance."""

@@ -212,6 +212,7 @@ def _line(
         instance=kafka.instance,
         session_s=kafka.session_timeout_ms / 1000,
         check_broker=lambda: diagnose.look_for_trouble(settings),
+        check_device=cascade.probe,
     )
 
 

@@ -59,6 +59,7 @@ def _tensorrt(device: str, hardware_compatibility: HardwareCompatibility, cache_
     found = probe_cuda(device_ordinal(device))
     library = _package("tensorrt", found.name)
     _package("pycuda.driver", found.name)
+    _package("cuda.bindings.driver", found.name)
     if int(library.__version__.partition(".")[0]) < OLDEST_TENSORRT:
         raise DeviceError(
             f"TensorRT {library.__version__} is too old, {OLDEST_TENSORRT} or newer is needed: pip install"
@@ -75,6 +76,6 @@ def _package(name: str, gpu: str) -> Any:
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(
-            f"{gpu} is here, but the package {name.partition('.')[0]} cannot be used ({reason}): pip install"
+            f"{gpu} is here, but the package {name.rpartition('.')[0] or name} cannot be used ({reason}): pip install"
             " 'millwatch[gpu]', or set engine.backend: openvino"
         ) from None

@@ -1,7 +1,7 @@
 """JPEG decoding by nvImageCodec: on the GPU, whose hardware and kernels take it off the processor's cores.
 
 It decides nothing. What it may be given are the kinds that every camera makes; whatever it does not decode goes to the
-processor's decoder, which alone says what cannot be decoded, so that a frame is accepted and rejected alike by both.
+processor's decoder, which alone says what cannot be decoded, so that no frame is rejected that the latter accepts.
 """
 
 from __future__ import annotations

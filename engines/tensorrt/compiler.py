@@ -67,9 +67,8 @@ class TensorRTCompiler:
         self._plan_options = PlanOptions(hardware_compatibility, cache)
 
     def batch_sizes(self, max_frames: int) -> tuple[int, ...]:
-        """See :meth:`engines.backend.Compiler.batch_sizes`: the powers of two below ``max_frames``, and itself."""
-        powers = (2**exponent for exponent in range(max_frames.bit_length()))
-        return (*(power for power in powers if power < max_frames), max_frames)
+        """See :meth:`engines.backend.Compiler.batch_sizes`."""
+        return batch_sizes(max_frames)
 
     def runs(self, built_for: DeviceInfo) -> bool:
         """See :meth:`engines.backend.Compiler.runs`.
@@ -125,6 +124,12 @@ class TensorRTCompiler:
         return TensorRTRuntime(
             self._library, self._cuda, self.device, definition, engines, slots=slots, max_frames=max_frames
         )
+
+
+def batch_sizes(max_frames: int) -> tuple[int, ...]:
+    """The batch sizes that engines are built for: the powers of two below ``max_frames``, and itself."""
+    powers = (2**exponent for exponent in range(max_frames.bit_length()))
+    return (*(power for power in powers if power < max_frames), max_frames)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import signal
@@ -12,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from engines.children import hear_out
 from engines.errors import DeviceError, UsageError
 
-DRIVER_FILES: Final = ("proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg")
-"""What a loaded driver leaves on a machine; the last is WSL's."""
+DRIVER_FILES: Final = ("proc/driver/nvidia/version", "dev/nvidiactl", "usr/lib/wsl/**/libcuda.so*")
+"""What a loaded driver leaves on a machine; the last is WSL's, which has /dev/dxg for any maker's GPU."""
 
 QUERY_LIMIT_S: Final = 60.0
 """How long the driver may take to answer. Without its persistence daemon it starts up for every process that asks,
 which takes seconds for each GPU."""
-
-KILL_LIMIT_S: Final = 5.0
-"""How long a question that was ended may take to go."""
 
 OTHERWISE: Final = "or set engine.backend: openvino"
 
@@ -47,7 +44,7 @@ class CudaDevice:
 
 def driver_present(root: Path = Path("/")) -> bool:
     """Whether an NVIDIA driver is loaded on this machine, from files alone: nothing is started or imported."""
-    return any((root / name).exists() for name in DRIVER_FILES)
+    return any(next(root.glob(name), None) is not None for name in DRIVER_FILES)
 
 
 def device_ordinal(device: str) -> int:
@@ -109,28 +106,22 @@ def _ask(ordinal: int) -> dict[str, Any]:
     """What the driver says, asked by a child of this process."""
     # -I: neither the working directory nor the user's packages decide what the child loads.
     command = [sys.executable, "-I", str(_QUERY), str(ordinal)]
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    quiet = subprocess.DEVNULL
+    child = subprocess.Popen(command, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet, text=True)
     try:
-        output, _ = child.communicate(timeout=QUERY_LIMIT_S)
+        output = hear_out(child, QUERY_LIMIT_S)
     except subprocess.TimeoutExpired:
-        child.kill()
-        # A process that hangs inside the kernel's part of the driver does not even die: then it is left behind.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=KILL_LIMIT_S)
         raise DeviceError(
             f"the NVIDIA driver has not answered for {QUERY_LIMIT_S:.0f} s: see nvidia-smi and the kernel's log,"
             f" {OTHERWISE}"
         ) from None
-    except BaseException:
-        child.kill()
-        raise
     if child.returncode < 0:
         crash = signal.strsignal(-child.returncode) or f"signal {-child.returncode}"
         raise DeviceError(
             f"the NVIDIA driver crashed when it was asked for a GPU ({crash}): install it anew, {OTHERWISE}"
         )
     try:
-        answer = json.loads(output)
+        answer = json.loads(output or "")
     except ValueError:
         answer = {"problem": "refused", "detail": f"the question ended with exit code {child.returncode}"}
     return answer if isinstance(answer, dict) else {"problem": "refused", "detail": "the answer makes no sense"}

@@ -36,11 +36,15 @@ class Graph:
 def captured(stream: int, work: Callable[[], None]) -> Iterator[Graph]:
     """Record what ``work`` enqueues in a stream, without running it; the graph is destroyed at the end.
 
-    The stream must be idle, and the work must have run once: TensorRT's first run of a shape does more than later ones.
+    The work must have run once, to its end: TensorRT's first run of a shape does more than later ones.
     Raises :class:`CaptureRefusedError`; the stream can be used as before then.
     """
     executable = _instantiated(_recorded(driver.CUstream(stream), work))
     try:
+        # Otherwise the first launch does it, and takes memory then.
+        (code,) = driver.cuGraphUpload(executable, driver.CUstream(stream))
+        if code:
+            raise CaptureRefusedError(f"cuGraphUpload failed: {code.name}")
         yield Graph(executable)
     finally:
         driver.cuGraphExecDestroy(executable)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -36,3 +37,8 @@ def shared_logger(library: Any) -> Any:
             return errors
 
     return Logger()
+
+
+def first_error(told: Sequence[str]) -> str:
+    """The first line of the first of the errors that a logger heard, as part of a sentence."""
+    return told[0].strip().splitlines()[0] if told and told[0].strip() else "TensorRT does not say why"

@@ -1,4 +1,4 @@
-"""Memory of the host and of the device, each piece freed when its context manager ends."""
+"""Memory of the host and of the device, each piece freed when its context manager ends, and streams."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pycuda.driver as cuda
+from cuda.bindings import driver
 from numpy.typing import DTypeLike, NDArray
 
 
@@ -35,3 +36,12 @@ def on_device(size: int) -> Iterator[int]:
         yield int(allocation)
     finally:
         allocation.free()
+
+
+def new_stream() -> Any:
+    """A stream of PyCUDA's, which only what waits for it is ordered behind.
+
+    A plain one would wait for the legacy default stream, and that one for it: whatever another library does there, as a
+    decoder of JPEG does, would bring every slot to a halt.
+    """
+    return cuda.Stream(int(driver.CUstream_flags.CU_STREAM_NON_BLOCKING))

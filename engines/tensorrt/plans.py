@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from engines.backend import EngineFile
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import DeviceError, EngineError
-from engines.tensorrt.logger import shared_logger
+from engines.tensorrt.logger import first_error, shared_logger
 
 MEMORY_ADVICE = "the GPU or this machine has too little memory left: lower batch.max_frames or engine.slots"
 """What to do where memory is short while engines are opened."""
@@ -74,7 +74,7 @@ def read_plan(library: Any, runtime: Any, file: EngineFile, definition: CascadeD
 
 def refused(what: str, told: Sequence[str]) -> EngineError | DeviceError:
     """The error for what TensorRT did not do; ``told`` is what its logger heard meanwhile."""
-    reason = told[0].strip().splitlines()[0] if told and told[0].strip() else "TensorRT does not say why"
+    reason = first_error(told)
     if any("out of memory" in line.lower() or "outofmemory" in line.lower() for line in told):
         return DeviceError(f"{MEMORY_ADVICE} ({what}: {reason})")
     return EngineError(f"{what}: {reason}")

@@ -18,8 +18,8 @@ from engines.definition import CascadeDefinition
 from engines.errors import DeviceError, EngineError
 from engines.tensorrt.context import enter, first_line, leave, primary_context
 from engines.tensorrt.device import CudaDevice
-from engines.tensorrt.logger import shared_logger
-from engines.tensorrt.memory import on_device, page_locked
+from engines.tensorrt.logger import first_error, shared_logger
+from engines.tensorrt.memory import new_stream, on_device, page_locked
 from engines.tensorrt.plans import MEMORY_ADVICE, Plan, read_plan
 from engines.tensorrt.slot import TensorRTSlot
 
@@ -134,11 +134,17 @@ class TensorRTRuntime:
     ) -> None:
         # Before everything that is TensorRT's or memory, so that it goes last of it.
         self._owned.callback(self._plans.clear)
-        runtime = library.Runtime(shared_logger(library))
+        logger = shared_logger(library)
+        logger.take()
+        try:
+            runtime = library.Runtime(logger)
+        except TypeError:
+            # pybind11's answer to a constructor that returned nothing.
+            raise DeviceError(f"TensorRT does not start on this GPU: {first_error(logger.take())}") from None
         self._plans += [read_plan(library, runtime, file, definition, max_frames) for file in engines]
         self._probe_bytes = self._owned.enter_context(page_locked((2, PROBE_BYTES), np.uint8))
         self._probe_memory = self._owned.enter_context(on_device(PROBE_BYTES))
-        self._probe_stream: Any = cuda.Stream()
+        self._probe_stream: Any = new_stream()
         self._owned.callback(self._drop_probe)
         opened = [
             TensorRTSlot(library, self._context, definition, self._plans, max_frames, self._owned) for _ in range(slots)

@@ -28,7 +28,7 @@ from engines.rle import Mask
 from engines.tensorrt.context import DeviceContext, EnqueueError, first_line
 from engines.tensorrt.graphs import CaptureRefusedError, Graph, captured
 from engines.tensorrt.logger import shared_logger
-from engines.tensorrt.memory import on_device, page_locked
+from engines.tensorrt.memory import new_stream, on_device, page_locked
 from engines.tensorrt.plans import Plan, refused
 
 TURNS = 2
@@ -110,7 +110,7 @@ class TensorRTSlot:
         )
         # From here on, whatever runs is waited for before any of this is freed.
         stack.callback(self._let_go)
-        self._stream = cuda.Stream()
+        self._stream = new_stream()
         self._turns += [Turn(*each, cuda.Event(EVENT_FLAGS)) for each in arrays]
         self._scores: dict[str, Scores] = {}
         for plan in plans:

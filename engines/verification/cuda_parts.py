@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from engines.errors import DeviceError
-from engines.verification.cascade_parts import open_again_and_again
+from engines.verification.cascade_parts import MemoryInUse, open_again_and_again
 from engines.verification.opening import Bench
 from engines.verification.report import Finding, Row, SkippedError
 
@@ -31,24 +32,21 @@ class Capture(Protocol):
 
 def find_leaks(bench: Bench) -> Finding:
     """See :func:`open_again_and_again`, on the device's memory; a rehearsal looks at the process's own."""
-    return open_again_and_again(bench, lambda: memory_in_use(bench))
-
-
-def memory_in_use(bench: Bench) -> int:
-    """Bytes of the device's memory that are taken, by other processes as well: the check wants a quiet GPU.
-
-    In a rehearsal those that this process has resident.
-    """
     if bench.compiler.device.backend == "openvino":
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        return open_again_and_again(bench, _resident_bytes)
     from engines.tensorrt.device import device_ordinal
 
-    return device_memory_in_use(device_ordinal(bench.plan.device))
+    with device_memory_in_use(device_ordinal(bench.plan.device)) as memory_in_use:
+        return open_again_and_again(bench, memory_in_use)
 
 
-def device_memory_in_use(ordinal: int) -> int:
-    """Bytes of a GPU's memory that are taken. Raises :class:`DeviceError` where the driver does not tell."""
+@contextmanager
+def device_memory_in_use(ordinal: int) -> Iterator[MemoryInUse]:
+    """Tells the bytes of a GPU's memory that are taken, by other processes as well: the check wants a quiet GPU.
+
+    The primary context is held until the end. Whoever released it last would free everything in it, and with that every
+    leak. Raises :class:`DeviceError` where the driver does not tell.
+    """
     from cuda.bindings import driver
 
     def called(what: str, *arguments: Any) -> Any:
@@ -57,16 +55,25 @@ def device_memory_in_use(ordinal: int) -> int:
             raise DeviceError(f"{what} failed: {code.name}")
         return values[0] if len(values) == 1 else values
 
+    def in_use() -> int:
+        called("cuCtxPushCurrent", context)
+        free, total = called("cuMemGetInfo")
+        called("cuCtxPopCurrent")
+        return int(total) - int(free)
+
     called("cuInit", 0)
     device = called("cuDeviceGet", ordinal)
     context = called("cuDevicePrimaryCtxRetain", device)
     try:
-        called("cuCtxPushCurrent", context)
-        free, total = called("cuMemGetInfo")
-        called("cuCtxPopCurrent")
+        yield in_use
     finally:
-        called("cuDevicePrimaryCtxRelease", device)
-    return int(total) - int(free)
+        driver.cuDevicePrimaryCtxRelease(device)
+
+
+def _resident_bytes() -> int:
+    """Bytes of memory that this process has resident."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def look_at_graphs(bench: Bench) -> Finding:

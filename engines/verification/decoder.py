@@ -22,8 +22,8 @@ from engines.verification.opening import OpenCompiler
 from engines.verification.report import Finding, Plan, Row, SkippedError
 
 MAX_DIFFERENCE: Final = 2
-"""Grey levels by which a pixel may differ: conforming inverse transforms are each off by at most one level from the
-exact one (ITU-T T.83)."""
+"""Grey levels by which a pixel may differ: inverse transforms of the precision that IEEE 1180 asks for are each off by
+at most one level from the exact one."""
 
 LOOKED_AT: Final = 64
 """JPEG frames of the recording that are decoded."""

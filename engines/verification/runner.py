@@ -15,6 +15,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from engines.children import hear_out
 from engines.definition import load_definition
 from engines.verification.parts import PARTS
 from engines.verification.report import PartName, PartReport, Plan, Report
@@ -68,14 +69,15 @@ def run_in_child(part: PartName, plan: Plan, limit_s: float | None = None) -> Pa
         # Not standard output: libraries write there as they like.
         answer = Path(folder) / "part.json"
         command = [sys.executable, "-m", "engines.verification", part, str(answer)]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
         try:
-            done = subprocess.run(command, input=plan.model_dump_json(), text=True, timeout=limit_s, check=False)
+            hear_out(child, limit_s, plan.model_dump_json())
         except subprocess.TimeoutExpired:
             return failed(f"it did not end within {limit_s:.0f} s")
         try:
             return PartReport.model_validate_json(answer.read_bytes())
         except (OSError, ValidationError):
-            return failed(f"its process ended without a report: {_ending(done.returncode)}")
+            return failed(f"its process ended without a report: {_ending(child.returncode)}")
 
 
 def _ending(code: int) -> str:

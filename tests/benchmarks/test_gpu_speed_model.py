@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.gpu_devices import SHORTEST_KERNEL_S, Device, kernel_floor_s, stage_floor_s
-from benchmarks.gpu_speed_model import Host, Shares, batch_sizes, bus_fps, cascade_fps, expected_stage_s, main
+from benchmarks.gpu_speed_model import Host, Shares, bus_fps, cascade_fps, expected_stage_s, main
 from benchmarks.graph_work import Kernel, StageWork
 from tests.support.tiny_cascade import write_tiny_cascade
 
@@ -26,11 +26,6 @@ def test_a_kernel_takes_as_long_as_the_slowest_of_what_it_needs() -> None:
     assert kernel_floor_s(MOVING, DEVICE) == pytest.approx(5e-3)
     assert kernel_floor_s(SMALL, DEVICE) == SHORTEST_KERNEL_S
     assert stage_floor_s(StageWork(1, (DENSE, SMALL)), DEVICE) == pytest.approx(102e-6)
-
-
-@pytest.mark.parametrize(("most", "sizes"), [(1, (1,)), (4, (1, 2, 4)), (6, (1, 2, 4, 6)), (16, (1, 2, 4, 8, 16))])
-def test_engines_are_for_powers_of_two_and_the_largest_batch(most: int, sizes: tuple[int, ...]) -> None:
-    assert batch_sizes(most) == sizes
 
 
 def test_survivors_run_in_the_batches_that_they_make() -> None:

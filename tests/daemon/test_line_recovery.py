@@ -368,3 +368,16 @@ def test_a_lost_device_ends_the_line_and_readiness_says_why_while_it_ends() -> N
     with line_among(source, Recorder(), LostDevice(DEFECTIVE)) as line, pytest.raises(DeviceError):
         line.run()
     assert source.told == (False, "the GPU does not answer any more: gate: an illegal memory access was encountered")
+
+
+@pytest.mark.timeout(30)
+def test_a_device_that_is_lost_while_no_frame_comes_ends_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost() -> None:
+        raise DeviceError("the GPU does not answer any more: unspecified launch failure")
+
+    for name in ("LOOK_S", "PROBE_S"):
+        monkeypatch.setattr(f"daemon.line.{name}", 0.01)
+    with line_among(Source(0), Recorder(), Inspector(DEFECTIVE), check_device=lost) as line:
+        with pytest.raises(DeviceError, match="unspecified launch failure"):
+            line.run(until_idle_s=5)
+        assert line.readiness() == (False, "the GPU does not answer any more: unspecified launch failure")

@@ -41,7 +41,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> Probe:
     monkeypatch.setattr(device, "probe_cuda", found)
     library = ModuleType("tensorrt")
     library.__version__ = "11.4.0.106"  # type: ignore[attr-defined]
-    for name in ("pycuda", "pycuda.driver"):
+    for name in ("pycuda", "pycuda.driver", "cuda", "cuda.bindings", "cuda.bindings.driver"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     return found
@@ -84,7 +84,10 @@ def test_a_gpu_that_is_named_is_asked_for_without_a_driver_too(probe: Probe, mon
         open_compiler("auto", "cuda:0")
 
 
-@pytest.mark.parametrize(("module", "package"), [("tensorrt", "tensorrt"), ("pycuda.driver", "pycuda")])
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [("tensorrt", "tensorrt"), ("pycuda.driver", "pycuda"), ("cuda.bindings.driver", "cuda.bindings")],
+)
 def test_a_gpu_without_its_packages_is_an_error_that_names_the_package(
     probe: Probe, monkeypatch: pytest.MonkeyPatch, module: str, package: str
 ) -> None:

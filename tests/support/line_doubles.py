@@ -137,6 +137,7 @@ def line_among(
     inspector: Inspector,
     capacity: int = CAPACITY,
     check_broker: Callable[[], None] = lambda: None,
+    check_device: Callable[[], None] = lambda: None,
 ) -> Iterator[Line]:
     """A line over these three, its pipeline open; ``source`` is told what to call when partitions move or are lost."""
 
@@ -174,6 +175,7 @@ def line_among(
             instance="i",
             session_s=SESSION_S,
             check_broker=check_broker,
+            check_device=check_device,
         )
 
 

@@ -84,12 +84,27 @@ def test_any_other_name_is_a_usage_error(named: str) -> None:
         device_ordinal(named)
 
 
-@pytest.mark.parametrize("name", ["proc/driver/nvidia/version", "dev/nvidiactl", "dev/dxg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proc/driver/nvidia/version",
+        "dev/nvidiactl",
+        "usr/lib/wsl/lib/libcuda.so.1",
+        "usr/lib/wsl/drivers/nv_dispi.inf_amd64_0/libcuda.so.1.1",
+    ],
+)
 def test_a_driver_is_known_by_its_files(tmp_path: Path, name: str) -> None:
     assert not driver_present(tmp_path)
     (tmp_path / name).parent.mkdir(parents=True)
     (tmp_path / name).touch()
     assert driver_present(tmp_path)
+
+
+def test_another_maker_s_gpu_under_wsl_is_no_driver(tmp_path: Path) -> None:
+    for name in ("dev/dxg", "usr/lib/wsl/lib/libdxcore.so"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert not driver_present(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from engines import children
 from engines.verification import runner
 from engines.verification.parts import PARTS
 from engines.verification.report import Outcome, PartName, PartReport, Plan, Report, report_schema
@@ -95,3 +97,22 @@ def test_a_part_that_crashes_or_hangs_is_a_failed_one(
     monkeypatch.setattr(runner.sys, "executable", str(program))
     part = run_in_child("parity", plan, limit_s=1 if "sleep" in script else 60)
     assert (part.outcome, part.detail) == ("failed", said)
+
+
+def test_a_part_that_does_not_even_die_is_left_behind(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Inside the kernel's part of a driver no signal reaches a process."""
+    immortal: list[subprocess.Popen[str]] = []
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nexec sleep 600\n", encoding="utf-8")
+    program.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.sys, "executable", str(program))
+        patch.setattr(children, "KILL_LIMIT_S", 0.2)
+        patch.setattr(subprocess.Popen, "kill", lambda child: immortal.append(child))
+        part = run_in_child("parity", plan, limit_s=1)
+    assert (part.outcome, part.detail) == ("failed", "it did not end within 1 s")
+    (child,) = immortal
+    child.kill()
+    child.wait()

@@ -15,6 +15,7 @@
 #include <cuda.h>
 #include <cudaProfiler.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
@@ -35,6 +36,7 @@ constexpr uint64_t kDefaultCapacity = 8ull << 30;
 using Work = std::function<CUresult()>;
 
 struct Stream {
+    unsigned flags = 0;
     std::deque<Work> waiting;
     bool running = false;
     bool capturing = false;
@@ -50,6 +52,7 @@ struct Event {
 
 struct Graph {
     std::vector<Work> work;
+    bool uploaded = false;
 };
 
 struct Fault {
@@ -72,6 +75,7 @@ Fault work_fault{0, CUDA_SUCCESS, false};
 Stream null_stream;
 uint64_t capacity = kDefaultCapacity;
 uint64_t used = 0;
+uint64_t gone = 0;  // of it what went with its context, whoever believes to hold it still
 uint64_t host_capacity = kDefaultCapacity;
 uint64_t host_used = 0;
 long allocations = 0;
@@ -244,7 +248,7 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
 CUresult cuDevicePrimaryCtxRelease(CUdevice) {
     std::unique_lock<std::mutex> held(lock);
     // On a lost device, too: what a process holds of it is then only its own bookkeeping.
-    if (retained > 0) retained--;
+    if (retained > 0 && --retained == 0) gone = used;
     return enter("cuDevicePrimaryCtxRelease", kNothing);
 }
 
@@ -286,7 +290,7 @@ CUresult cuCtxSynchronize() {
 
 CUresult cuMemGetInfo(size_t *available, size_t *total) {
     ENTER(cuMemGetInfo, kContext);
-    *available = capacity - used;
+    *available = capacity - (used - std::min(used, gone));
     *total = capacity;
     return CUDA_SUCCESS;
 }
@@ -351,11 +355,20 @@ CUresult cuMemcpyDtoHAsync(void *target, CUdeviceptr source, size_t size, CUstre
 
 // ---------------------------------------------------------------- streams and events
 
-CUresult cuStreamCreate(CUstream *stream, unsigned) {
+CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
     ENTER(cuStreamCreate, kContext);
     Stream *made = new Stream;
+    made->flags = flags;
     streams.insert(made);
     *stream = reinterpret_cast<CUstream>(made);
+    return CUDA_SUCCESS;
+}
+
+CUresult cuStreamGetFlags(CUstream handle, unsigned *flags) {
+    ENTER(cuStreamGetFlags, kContext);
+    Stream *stream = stream_of(handle);
+    if (!known(stream)) return CUDA_ERROR_INVALID_HANDLE;
+    *flags = stream->flags;
     return CUDA_SUCCESS;
 }
 
@@ -464,10 +477,22 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec *executable, CUgraph handle, un
     return CUDA_SUCCESS;
 }
 
+CUresult cuGraphUpload(CUgraphExec handle, CUstream stream) {
+    ENTER(cuGraphUpload, kNoCapture);
+    Graph *graph = reinterpret_cast<Graph *>(handle);
+    if (executables.count(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (!graph->uploaded) allocations++;
+    graph->uploaded = true;
+    return enqueue(stream, [] { return CUDA_SUCCESS; });
+}
+
 CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
     ENTER(cuGraphLaunch, kContext);
     Graph *graph = reinterpret_cast<Graph *>(handle);
     if (executables.count(graph) == 0) return CUDA_ERROR_INVALID_VALUE;
+    // A graph that was not uploaded is so now, into memory that is taken for it.
+    if (!graph->uploaded) allocations++;
+    graph->uploaded = true;
     for (const Work &work : graph->work)
         if (CUresult code = enqueue(stream, work)) return code;
     return CUDA_SUCCESS;
@@ -499,7 +524,7 @@ void fakeReset() {
     work_fault = {0, CUDA_SUCCESS, false};
     null_stream = Stream();
     capacity = host_capacity = kDefaultCapacity;
-    used = host_used = 0;
+    used = gone = host_used = 0;
     allocations = retained = abandoned = 0;
     dead = CUDA_SUCCESS;
     current.clear();

@@ -43,7 +43,7 @@ OPENING = [
     "cuLaunchHostFunc",
 ]
 RECORDED = "cuGraphDestroy"
-CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags"]
+CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphUpload"]
 RUNNING = ["cuMemcpyHtoDAsync", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"]
 PROBING = ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize"]
 CLOSING = ["cuMemFree", "cuMemFreeHost", "cuStreamSynchronize", "cuStreamDestroy", "cuEventDestroy"]
@@ -365,6 +365,19 @@ def test_an_execution_context_that_tensorrt_refuses(
 
     monkeypatch.setattr(stub_tensorrt.Engine, "create_execution_context", refuse)
     with pytest.raises(kind, match=message):
+        open_runtime()
+    no_trace(driver)
+
+
+def test_a_tensorrt_that_does_not_start_is_a_device_error(
+    driver: FakeDriver, open_runtime: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runtime(logger: Any) -> Any:
+        logger.log(stub_tensorrt.ILogger.ERROR, "CUDA initialization failure with error: 35\nand more")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(stub_tensorrt, "Runtime", runtime)
+    with pytest.raises(DeviceError, match=r"TensorRT does not start on this GPU: CUDA initialization .* error: 35$"):
         open_runtime()
     no_trace(driver)
 

@@ -200,6 +200,17 @@ def test_every_stage_is_a_graph_at_every_batch_size(open_runtime: OpenRuntime) -
     assert {each.refusal for each in captures} == {None}
 
 
+def test_no_stream_waits_for_the_legacy_default_stream(open_runtime: OpenRuntime) -> None:
+    """Other libraries of the process work there: what one of them does must not bring the slots to a halt."""
+    from cuda.bindings import driver as bindings
+
+    runtime = open_runtime(slots=2)
+    with runtime.slots[0]:
+        for stream in (*(slot._stream for slot in runtime.slots), runtime._probe_stream):
+            code, flags = bindings.cuStreamGetFlags(bindings.CUstream(stream.handle))
+            assert (int(code), flags) == (0, int(bindings.CUstream_flags.CU_STREAM_NON_BLOCKING))
+
+
 def test_what_cannot_be_recorded_is_launched_plainly(
     open_runtime: OpenRuntime, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

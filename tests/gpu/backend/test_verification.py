@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ import pytest
 
 pytest.importorskip("pycuda", reason="no PyCUDA here: make test-gpu has it")
 
-from engines.verification import cuda_parts
-from engines.verification.cuda_parts import device_memory_in_use
 from engines.verification.parts import ON_ENGINES, run_part
 from engines.verification.report import PartReport, Plan
 from tests.gpu.backend.fake_driver import FakeDriver
@@ -42,20 +41,22 @@ def test_every_part_that_needs_engines_passes(plan: Plan) -> None:
     assert len(reports["graphs"].figures) == 12
 
 
-def test_memory_that_an_opening_leaves_is_noticed(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pycuda.driver as cuda
+def test_memory_that_an_opening_leaves_is_noticed(
+    plan: Plan, driver: FakeDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although it goes with the context, which nobody but the part itself holds between two openings."""
+    from cuda.bindings import driver as bindings
 
-    from engines.tensorrt.context import primary_context
+    from engines.tensorrt import slot
 
-    left = []
+    kept = slot.on_device
 
-    def leaking(ordinal: int) -> int:
-        left.append(cuda.mem_alloc(6_000_000))
-        return device_memory_in_use(ordinal)
+    def leaking(size: int) -> AbstractContextManager[int]:
+        assert not bindings.cuMemAlloc(1_000_000)[0]
+        return kept(size)
 
-    monkeypatch.setattr(cuda_parts, "device_memory_in_use", leaking)
-    with primary_context(0):
-        report = run(plan, "leaks")
-        left.clear()
+    monkeypatch.setattr(slot, "on_device", leaking)
+    report = run(plan, "leaks")
     assert report.outcome == "failed"
-    assert "openings left" in report.detail
+    assert "2 openings left 20000000 bytes behind" in report.detail
+    driver.reset()
