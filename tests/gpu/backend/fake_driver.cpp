@@ -76,6 +76,8 @@ Stream null_stream;
 uint64_t capacity = kDefaultCapacity;
 uint64_t used = 0;
 uint64_t gone = 0;  // of it what went with its context, whoever believes to hold it still
+uint64_t host_capacity = kDefaultCapacity;
+uint64_t host_used = 0;
 long allocations = 0;
 long retained = 0;
 long abandoned = 0;
@@ -318,16 +320,21 @@ CUresult cuMemFree(CUdeviceptr address) {
 
 CUresult cuMemHostAlloc(void **address, size_t size, unsigned) {
     ENTER(cuMemHostAlloc, kNoCapture);
+    if (host_used + size > host_capacity) return CUDA_ERROR_OUT_OF_MEMORY;
     *address = std::aligned_alloc(4096, (size + 4095) / 4096 * 4096);
     std::memset(*address, 0xCD, size);
     host_memory[reinterpret_cast<uint64_t>(*address)] = size;
+    host_used += size;
     allocations++;
     return CUDA_SUCCESS;
 }
 
 CUresult cuMemFreeHost(void *address) {
     ENTER(cuMemFreeHost, kContext);
-    if (host_memory.erase(reinterpret_cast<uint64_t>(address)) == 0) return CUDA_ERROR_INVALID_VALUE;
+    auto found = host_memory.find(reinterpret_cast<uint64_t>(address));
+    if (found == host_memory.end()) return CUDA_ERROR_INVALID_VALUE;
+    host_used -= found->second;
+    host_memory.erase(found);
     std::free(address);
     return CUDA_SUCCESS;
 }
@@ -516,8 +523,8 @@ void fakeReset() {
     calls.clear();
     work_fault = {0, CUDA_SUCCESS, false};
     null_stream = Stream();
-    capacity = kDefaultCapacity;
-    used = gone = 0;
+    capacity = host_capacity = kDefaultCapacity;
+    used = gone = host_used = 0;
     allocations = retained = abandoned = 0;
     dead = CUDA_SUCCESS;
     current.clear();
@@ -542,9 +549,10 @@ void fakeFault(int code) {
     if (dead == CUDA_SUCCESS) dead = static_cast<CUresult>(code);
 }
 
-void fakeCapacity(uint64_t bytes) {
+void fakeCapacity(uint64_t bytes, uint64_t host_bytes) {
     std::lock_guard<std::mutex> held(lock);
     capacity = bytes;
+    host_capacity = host_bytes;
 }
 
 // Where device memory really lies, for work that computes on it; null where it is not all of one allocation.
@@ -553,17 +561,17 @@ void *fakeMemory(uint64_t address, size_t size) {
     return lies_in(device_memory, address, size) ? reinterpret_cast<void *>(address & ~kTag) : nullptr;
 }
 
-// How much there is of: device memory in pieces and bytes, page-locked pieces, streams, events, graphs, executable
-// graphs, retained contexts, contexts current in this thread, and since the beginning: pieces of work that their stream
-// was destroyed with, and allocations.
-void fakeCount(long counts[11]) {
+// How much there is of: device memory in pieces and bytes, page-locked memory likewise, streams, events, graphs,
+// executable graphs, retained contexts, contexts current in this thread, and since the beginning: pieces of work that
+// their stream was destroyed with, and allocations.
+void fakeCount(long counts[12]) {
     std::lock_guard<std::mutex> held(lock);
     long found[] = {static_cast<long>(device_memory.size()), static_cast<long>(used),
-                    static_cast<long>(host_memory.size()),   static_cast<long>(streams.size()),
-                    static_cast<long>(events.size()),        static_cast<long>(graphs.size()),
-                    static_cast<long>(executables.size()),   retained,
-                    static_cast<long>(current.size()),       abandoned,
-                    allocations};
+                    static_cast<long>(host_memory.size()),   static_cast<long>(host_used),
+                    static_cast<long>(streams.size()),       static_cast<long>(events.size()),
+                    static_cast<long>(graphs.size()),        static_cast<long>(executables.size()),
+                    retained,                                static_cast<long>(current.size()),
+                    abandoned,                               allocations};
     std::memcpy(counts, found, sizeof found);
 }
 

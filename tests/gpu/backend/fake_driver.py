@@ -17,6 +17,8 @@ BUILD = Path(__file__).parents[3] / "build" / "fake-driver"
 LAUNCH_FAILED = 719
 INVALID_VALUE = 1
 
+PLENTY = 8 << 30
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -25,6 +27,7 @@ class Counts:
     device_pieces: int
     device_bytes: int
     host_pieces: int
+    host_bytes: int
     streams: int
     events: int
     graphs: int
@@ -49,7 +52,7 @@ class FakeDriver:
         self.library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         self.library.fakeMemory.restype = ctypes.c_void_p
         self.library.fakeMemory.argtypes = [ctypes.c_uint64, ctypes.c_size_t]
-        self.library.fakeCapacity.argtypes = [ctypes.c_uint64]
+        self.library.fakeCapacity.argtypes = [ctypes.c_uint64, ctypes.c_uint64]
         self.library.fakeCalls.restype = ctypes.c_size_t
         self.library.fakeFail.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_int]
         self.library.fakeFailWork.argtypes = [ctypes.c_long, ctypes.c_int]
@@ -70,9 +73,9 @@ class FakeDriver:
         """Told by work that runs: the device is lost."""
         self.library.fakeFault(code)
 
-    def limit(self, capacity: int) -> None:
-        """Give the device this many bytes of memory."""
-        self.library.fakeCapacity(capacity)
+    def limit(self, *, device: int = PLENTY, host: int = PLENTY) -> None:
+        """Bytes of memory that the device has, and that the host may lock."""
+        self.library.fakeCapacity(device, host)
 
     def memory(self, address: int, size: int) -> int | None:
         """Where device memory really lies; None where it is not all of one allocation."""
@@ -81,7 +84,7 @@ class FakeDriver:
 
     def counts(self) -> Counts:
         """What is held now."""
-        values = (ctypes.c_long * 11)()
+        values = (ctypes.c_long * 12)()
         self.library.fakeCount(values)
         return Counts(*values)
 

@@ -34,6 +34,13 @@ settings = {"capturable": True}
 """``capturable``: whether a run can be recorded; where it cannot, it waits for its stream."""
 
 
+def alone() -> None:
+    """Nothing else runs on the device."""
+
+
+meanwhile: Callable[[], None] = alone
+"""Called when a run has its inputs and when it has its output: what other streams do then must not matter to it."""
+
 _functions: list[Any] = []
 """Every function that C may call: also work that should not wait any more must find something to call."""
 
@@ -229,9 +236,11 @@ class ExecutionContext(_Owned):
         index = inputs["index"]
         if index.min() < 0 or index.max() >= self._shapes["frames"][0]:
             raise ValueError(f"no frame at {index.tolist()}")
+        meanwhile()
         (computed,) = self._engine.session.run(None, inputs)
         kind = DTYPES[self._engine.types[self._engine.output]]
         self._array(self._addresses[self._engine.output], computed.shape, kind)[...] = computed
+        meanwhile()
         if not (np.array_equal(activations[:8], token) and np.array_equal(activations[-8:], token)):
             raise ValueError("another run wrote into this one's activations")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -41,11 +42,12 @@ OPENING = [
     "cuMemcpyDtoHAsync",
     "cuLaunchHostFunc",
 ]
+RECORDED = "cuGraphDestroy"
 CAPTURE = ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphUpload"]
 RUNNING = ["cuMemcpyHtoDAsync", "cuGraphLaunch", "cuEventRecord", "cuEventSynchronize"]
 PROBING = ["cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync", "cuStreamSynchronize"]
-CLOSING = ["cuMemFree", "cuMemFreeHost", "cuStreamDestroy", "cuEventDestroy", "cuGraphExecDestroy"]
-CLOSING += ["cuDevicePrimaryCtxRelease", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPopCurrent"]
+CLOSING = ["cuMemFree", "cuMemFreeHost", "cuStreamSynchronize", "cuStreamDestroy", "cuEventDestroy"]
+CLOSING += ["cuGraphExecDestroy", "cuDevicePrimaryCtxRelease", "cuCtxGetCurrent", "cuCtxPushCurrent", "cuCtxPopCurrent"]
 CONTEXT = ["cuCtxPushCurrent", "cuCtxPopCurrent"]
 
 
@@ -89,6 +91,14 @@ def no_trace(driver: FakeDriver) -> None:
     assert stub_tensorrt.violations == []
 
 
+def pieces(driver: FakeDriver) -> list[str]:
+    """What is still held, each piece by its kind."""
+    gc.collect()
+    counts = asdict(driver.counts())
+    bytes_and_history = ("device_bytes", "host_bytes", "allocations")
+    return [kind for kind, count in counts.items() if kind not in bytes_and_history for _ in range(count)]
+
+
 def called(driver: FakeDriver, open_runtime: Any) -> tuple[Counter[str], Counter[str], Counter[str], Counter[str]]:
     """How often each call comes while a runtime is opened, inspects, is probed, and is closed."""
     counted = []
@@ -106,10 +116,10 @@ def called(driver: FakeDriver, open_runtime: Any) -> tuple[Counter[str], Counter
 
 def test_these_tests_know_every_call(driver: FakeDriver, open_runtime: Any) -> None:
     opening, running, probing, closing = called(driver, open_runtime)
-    assert set(opening) == {*OPENING, *CAPTURE, "cuGraphDestroy"}
+    assert set(opening) == {*OPENING, *CAPTURE, RECORDED}
     assert set(running) == {*RUNNING, *CONTEXT}
     assert set(probing) == {*PROBING, *CONTEXT}
-    assert set(closing) == {*CLOSING, "cuStreamSynchronize"}
+    assert set(closing) == set(CLOSING)
     no_trace(driver)
 
 
@@ -158,6 +168,24 @@ def test_a_recording_that_fails_costs_the_graph_and_nothing_else(
     no_trace(driver)
 
 
+@pytest.mark.parametrize("call", [*CAPTURE, RECORDED])
+def test_a_device_that_is_lost_while_runs_are_recorded(driver: FakeDriver, open_runtime: Any, call: str) -> None:
+    driver.fail(call, 2, LAUNCH_FAILED, lasts=True)
+    with pytest.raises(DeviceError, match="unspecified launch failure"):
+        open_runtime()
+    gc.collect()
+    assert stub_tensorrt.violations == []
+
+
+def test_a_recording_that_is_not_destroyed_costs_itself_and_nothing_else(driver: FakeDriver, open_runtime: Any) -> None:
+    driver.fail(RECORDED)
+    with contextlib.closing(open_runtime()) as runtime:
+        assert {each.refusal for each in runtime.captures} == {None}
+        work_with(runtime)
+    assert pieces(driver) == ["graphs"]
+    assert stub_tensorrt.violations == []
+
+
 @pytest.mark.parametrize("call", RUNNING)
 def test_a_call_that_fails_once_fails_this_batch(driver: FakeDriver, open_runtime: Any, call: str) -> None:
     times = called(driver, open_runtime)[1][call]
@@ -183,6 +211,38 @@ def test_a_call_that_fails_for_good_loses_the_device(driver: FakeDriver, open_ru
                 inspect(slot)
         with pytest.raises(DeviceError, match="does not answer any more"):
             runtime.probe()
+
+
+def test_a_context_that_cannot_be_made_current_is_a_lost_device(driver: FakeDriver, open_runtime: Any) -> None:
+    with contextlib.closing(open_runtime()) as runtime:
+        driver.fail("cuCtxPushCurrent")
+        with pytest.raises(DeviceError, match="does not answer any more: cuCtxPushCurrent failed"):
+            inspect(runtime.slots[0])
+        with pytest.raises(DeviceError, match="does not answer any more"):
+            runtime.probe()
+    no_trace(driver)
+
+
+@pytest.mark.parametrize("use", [work_with, lambda runtime: runtime.probe()], ids=["slot", "probe"])
+def test_a_context_that_is_not_left_stays_and_spoils_nothing(driver: FakeDriver, open_runtime: Any, use: Any) -> None:
+    with contextlib.closing(open_runtime()) as runtime:
+        driver.fail("cuCtxPopCurrent")
+        use(runtime)
+        assert driver.counts().current_contexts == 1
+        work_with(runtime)
+    assert set(pieces(driver)) <= {"current_contexts"}
+    assert stub_tensorrt.violations == []
+
+
+def test_an_error_after_which_the_context_does_not_answer_loses_the_device(
+    driver: FakeDriver, open_runtime: Any
+) -> None:
+    with contextlib.closing(open_runtime()) as runtime:
+        driver.fail("cuGraphLaunch")
+        driver.fail("cuCtxSynchronize")
+        with pytest.raises(DeviceError, match=r"gate: cuGraphLaunch failed: .*; then cuCtxSynchronize failed: "):
+            work_with(runtime)
+    no_trace(driver)
 
 
 def test_work_that_fails_on_the_device_loses_it(driver: FakeDriver, open_runtime: Any) -> None:
@@ -218,8 +278,10 @@ def test_a_thread_that_was_within_a_slot_when_the_device_was_lost_ends_in_peace(
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("call", PROBING)
-@pytest.mark.parametrize("lasts", [False, True])
+@pytest.mark.parametrize(
+    ("call", "lasts"),
+    [*((call, lasts) for call in PROBING for lasts in (False, True)), ("cuCtxPushCurrent", True)],
+)
 def test_a_probe_that_fails_is_the_device_s(driver: FakeDriver, open_runtime: Any, call: str, *, lasts: bool) -> None:
     with contextlib.closing(open_runtime()) as runtime:
         driver.fail(call, lasts=lasts)
@@ -231,6 +293,14 @@ def test_a_probe_that_fails_is_the_device_s(driver: FakeDriver, open_runtime: An
         no_trace(driver)
 
 
+def test_a_device_that_is_lost_as_a_probe_ends_is_told_by_the_next_one(driver: FakeDriver, open_runtime: Any) -> None:
+    with contextlib.closing(open_runtime()) as runtime:
+        driver.fail("cuCtxPopCurrent", 1, LAUNCH_FAILED, lasts=True)
+        runtime.probe()
+        with pytest.raises(DeviceError, match="does not answer any more"):
+            runtime.probe()
+
+
 @pytest.mark.parametrize("lasts", [False, True])
 @pytest.mark.parametrize("call", CLOSING)
 def test_closing_ends_whatever_fails(driver: FakeDriver, open_runtime: Any, call: str, *, lasts: bool) -> None:
@@ -238,6 +308,8 @@ def test_closing_ends_whatever_fails(driver: FakeDriver, open_runtime: Any, call
     work_with(runtime)
     driver.fail(call, 1, LAUNCH_FAILED, lasts=lasts)
     runtime.close()
+    # What was refused once may stay, and nothing else.
+    assert lasts or call == "cuCtxPushCurrent" or len(pieces(driver)) <= 1
     gc.collect()
     # Without a context nothing can be freed in order; on a lost device nothing is there to be freed.
     assert stub_tensorrt.violations == [] or call == "cuCtxPushCurrent"
@@ -248,29 +320,25 @@ def test_too_little_memory_names_what_to_lower(driver: FakeDriver, open_runtime:
         needed = driver.counts().device_bytes
     for share in (0.02, 0.3, 0.5, 0.7, 0.99):
         driver.reset()
-        driver.limit(int(needed * share))
+        driver.limit(device=int(needed * share))
         with pytest.raises(DeviceError, match=r"lower batch\.max_frames or engine\.slots \(cuMemAlloc failed: out of"):
             open_runtime()
         no_trace(driver)
-    driver.limit(needed)
+    driver.limit(device=needed)
     open_runtime().close()
 
 
-def test_too_little_page_locked_memory_names_what_to_lower(
-    driver: FakeDriver, open_runtime: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from engines.tensorrt import memory
-
-    def refuses(shape: tuple[int, ...], dtype: Any) -> Any:
-        raise memory.cuda.MemoryError("cuMemHostAlloc failed: out of memory")
-
+def test_too_little_page_locked_memory_names_what_to_lower(driver: FakeDriver, open_runtime: Any) -> None:
     with contextlib.closing(open_runtime()):
-        needed = driver.calls()["cuMemHostAlloc"]
-    taken = iter([memory.cuda.pagelocked_empty] * (needed - 1) + [refuses])
-    monkeypatch.setattr(memory.cuda, "pagelocked_empty", lambda shape, dtype: next(taken)(shape, dtype))
-    with pytest.raises(DeviceError, match=r"lower batch\.max_frames or engine\.slots \(cuMemHostAlloc failed: out of"):
-        open_runtime()
-    no_trace(driver)
+        needed = driver.counts().host_bytes
+    for share in (0.002, 0.3, 0.7, 0.99):
+        driver.reset()
+        driver.limit(host=int(needed * share))
+        with pytest.raises(DeviceError, match=r"lower batch\.max_frames or engine\.slots \(cuMemHostAlloc failed: out"):
+            open_runtime()
+        no_trace(driver)
+    driver.limit(host=needed)
+    open_runtime().close()
 
 
 @pytest.mark.parametrize(

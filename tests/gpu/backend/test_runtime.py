@@ -51,8 +51,8 @@ def engines(definition: CascadeDefinition, tmp_path_factory: pytest.TempPathFact
 OpenRuntime = Callable[..., Any]
 
 
-@pytest.fixture
-def open_runtime(driver: FakeDriver, definition: CascadeDefinition, engines: list[EngineFile]) -> Iterator[OpenRuntime]:
+@contextlib.contextmanager
+def opening(driver: FakeDriver, definition: CascadeDefinition, engines: list[EngineFile]) -> Iterator[OpenRuntime]:
     """Opens runtimes; at the end they are closed, nothing is held any more, and TensorRT had no reason to complain."""
     with contextlib.ExitStack() as opened:
 
@@ -61,8 +61,14 @@ def open_runtime(driver: FakeDriver, definition: CascadeDefinition, engines: lis
             return opened.enter_context(contextlib.closing(runtime))
 
         yield open_with
-    assert not any(driver.counts().held)
+    assert not any(driver.counts().held), driver.counts()
     assert stub_tensorrt.violations == []
+
+
+@pytest.fixture
+def open_runtime(driver: FakeDriver, definition: CascadeDefinition, engines: list[EngineFile]) -> Iterator[OpenRuntime]:
+    with opening(driver, definition, engines) as open_with:
+        yield open_with
 
 
 def check(slot: Any, frames: list[Frame] = FRAMES) -> None:
@@ -129,6 +135,29 @@ def test_the_next_chunk_is_on_its_way_while_the_masks_of_one_are_read(
         for mask, frame in zip(masks, FRAMES[1:], strict=True):
             np.testing.assert_array_equal(mask, mask_of(frame, 1).T)
         assert driver.calls()["cuGraphLaunch"] - before == 3
+
+
+def test_slots_that_run_in_the_midst_of_each_other_never_mix(
+    open_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One slot does all that it can do wherever the other one has anything under way."""
+    first, second = open_runtime(slots=2).slots
+    frames = [frame_with({1: [(5 + 9 * number, 4, 30, 20)]}) for number in range(7)]
+
+    def run_second() -> None:
+        with second, monkeypatch.context() as patch:
+            patch.setattr(stub_tensorrt, "meanwhile", stub_tensorrt.alone)
+            second.load(frames[::-1])
+            for mask in second.segment(0, np.ones(7, np.int64), 0.9999):
+                assert not mask.any()
+
+    monkeypatch.setattr(stub_tensorrt, "meanwhile", run_second)
+    with first:
+        first.load(frames)
+        run_second()
+        for mask, frame in zip(first.segment(0, EVERY, 0.5), frames, strict=True):
+            run_second()
+            np.testing.assert_array_equal(mask, mask_of(frame, 1).T)
 
 
 def test_padding_repeats_a_frame_that_is_there(open_runtime: OpenRuntime) -> None:
