@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import pytest
-from kafka import TopicPartition
+from kafka import ConsumerGroupMetadata, TopicPartition
 
 from daemon import service
 from daemon.checks import Outcome, run_checks
@@ -151,7 +151,8 @@ def test_a_right_that_is_taken_away_later_is_named_too(line: Line, delivery: str
     missing = Right("Write", "topic", line.lane.events)
     rights = [right for right in of_service(settings) if right != missing]
     line.allow([*rights, *[Right("Describe", "topic", line.lane.events)] * seen])
-    consumer: Any = SimpleNamespace(membership=None, commit=None)
+    membership = ConsumerGroupMetadata(settings.kafka.group, 1, "member", None)
+    consumer: Any = SimpleNamespace(membership=lambda: membership, commit=None)
 
     def deliver() -> None:
         with diagnose.naming(of_service(settings)), service._delivery(settings, consumer) as opened:
