@@ -62,8 +62,8 @@ def _tensorrt(device: str, hardware_compatibility: HardwareCompatibility, cache_
     _package("cuda.bindings.driver", found.name)
     if int(library.__version__.partition(".")[0]) < OLDEST_TENSORRT:
         raise DeviceError(
-            f"TensorRT {library.__version__} is too old, {OLDEST_TENSORRT} or newer is needed: pip install"
-            " 'millwatch[gpu]', or set engine.backend: openvino"
+            f"TensorRT {library.__version__} is too old, {OLDEST_TENSORRT} or newer is needed: install"
+            " the extra gpu anew (docs/gpu.md), or set engine.backend: openvino"
         )
     from engines.tensorrt.compiler import TensorRTCompiler
 
@@ -76,6 +76,6 @@ def _package(name: str, gpu: str) -> Any:
     except (ImportError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DeviceError(
-            f"{gpu} is here, but the package {name.rpartition('.')[0] or name} cannot be used ({reason}): pip install"
-            " 'millwatch[gpu]', or set engine.backend: openvino"
+            f"{gpu} is here, but the package {name.rpartition('.')[0] or name} cannot be used ({reason}): install"
+            " the extra gpu (docs/gpu.md), or set engine.backend: openvino"
         ) from None

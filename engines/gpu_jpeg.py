@@ -109,7 +109,7 @@ def open_jpeg_decoder(decoders: int, *, device: int = 0, codec: Codec = "gpu") -
     except ImportError as error:
         raise DeviceError(
             f"the package nvidia-nvimgcodec-cu13 cannot be imported ({error}):"
-            f" pip install 'millwatch[gpu]', {OTHERWISE}"
+            f" install the extra gpu (docs/gpu.md), {OTHERWISE}"
         ) from None
     try:
         opened = JpegDecoder(nvimgcodec, decoders, device, codec)
@@ -121,7 +121,7 @@ def open_jpeg_decoder(decoders: int, *, device: int = 0, codec: Codec = "gpu") -
         if opened.decode(probe, 32, 32) is None:
             raise DeviceError(
                 "nvImageCodec decodes no JPEG on this GPU: is nvidia-nvjpeg installed?"
-                f" pip install 'millwatch[gpu]', {OTHERWISE}"
+                f" Install the extra gpu (docs/gpu.md), {OTHERWISE}"
             )
         yield opened
     finally:

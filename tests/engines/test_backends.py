@@ -97,7 +97,7 @@ def test_a_gpu_without_its_packages_is_an_error_that_names_the_package(
             open_compiler(backend)  # type: ignore[arg-type]
         said = str(caught.value)
         assert said.startswith(f"NVIDIA L4 is here, but the package {package} cannot be used (")
-        assert said.endswith("pip install 'millwatch[gpu]', or set engine.backend: openvino")
+        assert said.endswith("install the extra gpu (docs/gpu.md), or set engine.backend: openvino")
         assert "\n" not in said
         assert caught.value.exit_code == 5
 

@@ -116,7 +116,7 @@ def test_the_account_is_told_and_adds_up(report: Report):
     text = words(render(report))
     assert "1200 frames in = 1196 clean + 3 defective + 1 dead" in text
     assert "every frame accounted for" in text
-    assert "20.0 frames per second, 60.0 s" in text
+    assert "20.0 frames per second, 60.0 s, with engines, broker and replay on the same cores" in text
 
 
 def test_an_account_that_does_not_add_up_is_not_hidden(report: Report):
