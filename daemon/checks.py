@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaAdminClient
 
-from daemon.inspector import cascade_overrides, open_inspector
+from daemon.inspector import cascade_overrides, jpeg_decoder, open_inspector
 from daemon.kafka import clients, diagnose
 from daemon.kafka.rehearsal import rehearsal
 from daemon.kafka.topics import create_topics, topic_states
@@ -43,6 +43,7 @@ def run_checks(settings: Settings, *, offline: bool, create: bool, transactions:
     yield cascade
     device = _outcome("device", lambda: _device(settings))
     yield device
+    yield _outcome("decoder", lambda: _decoder(settings))
     wrong = [outcome.item for outcome in (cascade, device) if outcome.exit_code]
     if wrong:
         yield Outcome("engines", f"not checked, since the {wrong[0]} is not right", skipped=True)
@@ -77,6 +78,11 @@ def _device(settings: Settings) -> str:
 def _compiler(settings: Settings) -> Compiler:
     engine = settings.engine
     return open_compiler(engine.backend, engine.device, engine.hardware_compatibility)
+
+
+def _decoder(settings: Settings) -> str:
+    with jpeg_decoder(settings) as decode_jpeg:
+        return "JPEG on the processor" if decode_jpeg is None else "JPEG on the GPU, by nvImageCodec, which answers"
 
 
 def _engines(settings: Settings) -> str:
