@@ -98,6 +98,10 @@ def _engines(settings: Settings) -> str:
     )
     if fit.manifest is None:
         if settings.engine.rebuild:
+            # Here, where it is needed: what builds them loads what compares them, which takes half a second.
+            from engines.build import check_writable
+
+            check_writable(settings.engine.directory, definition, compiler.device.backend)
             return f"{fit.problem}: run builds them at its start, millwatch build-engines does it now"
         raise EngineError(f"{fit.problem}: run millwatch build-engines, or set engine.rebuild")
     with open_inspector(settings) as cascade:

@@ -74,6 +74,23 @@ def test_engines_that_are_missing(built: list[str], tmp_path: Path) -> None:
     assert "run builds them at its start" in built_at_start.detail
 
 
+@pytest.mark.parametrize("place", ["/proc/x", "file/x", "file"])
+def test_a_folder_where_engines_cannot_be_built_is_told_with_its_key(
+    built: list[str], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    engines = looked_at(OFFLINE, *built, f"engine.directory={tmp_path / place}", offline=True)["engines"]
+    assert engines.exit_code == 4
+    assert "engines cannot be written there: N" in engines.detail
+    assert "engine.directory" in engines.detail
+
+
+def test_looking_whether_engines_can_be_built_leaves_nothing_behind(built: list[str], tmp_path: Path) -> None:
+    place = f"engine.directory={tmp_path / 'a' / 'b'}"
+    assert looked_at(OFFLINE, *built, place, offline=True)["engines"].exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("wrong", ["cascade=nowhere", "classes.9.threshold=0.5"])
 def test_a_cascade_that_is_missing_or_lacks_the_class_is_told_once(built: list[str], wrong: str) -> None:
     outcomes = looked_at(OFFLINE, *built, wrong, offline=True)
