@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaAdminClient
 
-from daemon.inspector import cascade_overrides, open_inspector
+from daemon.inspector import cascade_overrides, jpeg_decoder, open_inspector
 from daemon.kafka import clients, diagnose
 from daemon.kafka.rehearsal import rehearsal
 from daemon.kafka.topics import create_topics, topic_states
@@ -43,6 +43,7 @@ def run_checks(settings: Settings, *, offline: bool, create: bool, transactions:
     yield cascade
     device = _outcome("device", lambda: _device(settings))
     yield device
+    yield _outcome("decoder", lambda: _decoder(settings))
     wrong = [outcome.item for outcome in (cascade, device) if outcome.exit_code]
     if wrong:
         yield Outcome("engines", f"not checked, since the {wrong[0]} is not right", skipped=True)
@@ -79,6 +80,11 @@ def _compiler(settings: Settings) -> Compiler:
     return open_compiler(engine.backend, engine.device, engine.hardware_compatibility)
 
 
+def _decoder(settings: Settings) -> str:
+    with jpeg_decoder(settings) as decode_jpeg:
+        return "JPEG on the processor" if decode_jpeg is None else "JPEG on the GPU, by nvImageCodec, which answers"
+
+
 def _engines(settings: Settings) -> str:
     """Whether the engines fit, and where they do whether the device answers with them."""
     definition = load_definition(settings.cascade)
@@ -92,6 +98,10 @@ def _engines(settings: Settings) -> str:
     )
     if fit.manifest is None:
         if settings.engine.rebuild:
+            # Here, where it is needed: what builds them loads what compares them, which takes half a second.
+            from engines.build import check_writable
+
+            check_writable(settings.engine.directory, definition, compiler.device.backend)
             return f"{fit.problem}: run builds them at its start, millwatch build-engines does it now"
         raise EngineError(f"{fit.problem}: run millwatch build-engines, or set engine.rebuild")
     with open_inspector(settings) as cascade:

@@ -83,8 +83,7 @@ def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | Non
     """
     max_frames = min(settings.batch.max_frames, cascade.max_frames)
     capacity = max(MIN_CAPACITY, BATCHES_PER_SLOT * cascade.slots * max_frames)
-    threads = settings.pipeline.decode_threads or core_count()
-    with _jpeg_decoder(settings, threads) as decode_jpeg:
+    with jpeg_decoder(settings) as decode_jpeg:
         pipeline = Pipeline(
             cascade,
             frame_decoder(
@@ -94,7 +93,7 @@ def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | Non
                 decode_jpeg=decode_jpeg,
             ),
             frame_measure(image_limits(settings)),
-            decode_threads=threads,
+            decode_threads=_decode_threads(settings),
             max_frames=max_frames,
             max_wait_s=settings.batch.max_wait_ms / 1000,
             capacity=settings.pipeline.max_frames or capacity,
@@ -106,7 +105,11 @@ def open_pipeline(settings: Settings, cascade: Cascade, observer: Observer | Non
 
 
 @contextmanager
-def _jpeg_decoder(settings: Settings, threads: int) -> Iterator[DecodeJpeg | None]:
+def jpeg_decoder(settings: Settings) -> Iterator[DecodeJpeg | None]:
+    """What decodes JPEG on a GPU, one decoder for each thread, freed at the end; None where the processor does.
+
+    Raises DeviceError where the GPU or the package is missing, and UsageError where the device is no GPU's name.
+    """
     if settings.input.jpeg_decoder == "cpu":
         yield None
         return
@@ -115,5 +118,9 @@ def _jpeg_decoder(settings: Settings, threads: int) -> Iterator[DecodeJpeg | Non
 
     # Engines on the processor may have their frames decoded on the GPU all the same.
     device = "auto" if settings.engine.device.lower() == "cpu" else settings.engine.device
-    with open_jpeg_decoder(threads, device=device_ordinal(device)) as decoder:
+    with open_jpeg_decoder(_decode_threads(settings), device=device_ordinal(device)) as decoder:
         yield decoder.decode
+
+
+def _decode_threads(settings: Settings) -> int:
+    return settings.pipeline.decode_threads or core_count()

@@ -20,6 +20,7 @@ from daemon.frames import format_time, value_beside
 from daemon.image_files import CONTENT_TYPES, RECORDING_SUFFIX, find_files
 from daemon.kafka.rights import Right, refused_resource
 from engines.errors import UsageError
+from engines.image_headers import SIGNATURE_BYTES, format_of
 from engines.recording import RecordedFrame, count_frames, read_recording
 
 FILE_CAMERA = "replay"
@@ -83,6 +84,12 @@ class Footage:
         """How many frames there are. Raises :class:`UsageError` for a recording that cannot be read."""
         return sum(count_frames(file) if _is_recording(file) else 1 for file in self.files)
 
+    def without_signature(self) -> list[Path]:
+        """The files that begin like no image that can be inspected. Raises :class:`UsageError` as :meth:`frames`."""
+        # A pipe is passed over: what is read of it here would be missing from the frame.
+        images = (file for file in self.files if file.is_file() and not _is_recording(file))
+        return [file for file in images if format_of(_read(file, SIGNATURE_BYTES)) is None]
+
     @property
     def has_times(self) -> bool:
         """Whether any frame has the time at which it was recorded."""
@@ -108,10 +115,7 @@ class Footage:
         return Outgoing(source, key, value_beside(key, value), self._with_coil(headers), frame.timestamp)
 
     def _image(self, file: Path) -> Outgoing:
-        try:
-            value = file.read_bytes()
-        except OSError as error:
-            raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
+        value = _read(file)
         headers = [("frame-id", file.stem.encode()), ("crc32c", f"{crc32c(value):08x}".encode())]
         content_type = CONTENT_TYPES.get(file.suffix.lower())
         if content_type is not None:
@@ -206,6 +210,15 @@ class Replayer:
 
 def _is_recording(file: Path) -> bool:
     return file.suffix.lower() == RECORDING_SUFFIX
+
+
+def _read(file: Path, most: int = -1) -> bytes:
+    """The file's first ``most`` bytes, all of them by default."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(most)
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from None
 
 
 def _refused(frame: Outgoing, topic: str, error: kafka_errors.KafkaError) -> BrokerError:

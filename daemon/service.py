@@ -55,13 +55,14 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
             resources.enter_context(ProbeServer(settings.http.host, settings.http.port, metrics, life.readiness))
         cascade = resources.enter_context(open_inspector(settings, life.builds))
         metrics.cascade.info(asdict(cascade.identity))
+        # Before the broker is waited for: a decoder that is missing is told although no broker answers.
+        pipeline = resources.enter_context(open_pipeline(settings, cascade, _Timings(metrics)))
         life.waiting_for = "the broker does not answer"
         consumer = _connect(settings, life)
         if consumer is None:
             return Account()
         # The line closes it as well, before it gives up its partitions; a second time does nothing.
         resources.callback(consumer.close, autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
-        pipeline = resources.enter_context(open_pipeline(settings, cascade, _Timings(metrics)))
         delivery = _delivery(settings, consumer)
         resources.callback(delivery.close)
         line = _line(settings, cascade, consumer, pipeline, delivery, metrics)

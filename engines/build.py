@@ -137,6 +137,19 @@ def build(
         return BuildReport(target, False, manifest, _results(target, manifest, seconds))
 
 
+def check_writable(directory: Path, definition: CascadeDefinition, backend: str) -> None:
+    """Whether a build could write the cascade's engines below ``directory``; leaves nothing behind.
+
+    Raises :class:`EngineError` where it could not.
+    """
+    target = engines_folder(directory, definition, backend)
+    with _writing(target):
+        # What is not there yet will be made in the nearest folder that is. Rights alone do not tell: root has them all,
+        # and a disk may be read-only.
+        there = next(folder for folder in (target, *target.absolute().parents) if folder.exists())
+        TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=there).cleanup()
+
+
 def _build_stages(
     definition: CascadeDefinition,
     compiler: Compiler,
@@ -283,7 +296,10 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EngineError(f"{folder}: engines cannot be written there: {error.strerror or error}") from None
+        raise EngineError(
+            f"{folder}: engines cannot be written there: {error.strerror or error}: "
+            "mend that, or name another folder with engine.directory"
+        ) from None
 
 
 def _remove_others(target: Path, manifest: Manifest) -> None:

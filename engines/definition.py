@@ -114,8 +114,19 @@ class CascadeDefinition(_Part):
 
     @property
     def recording_path(self) -> Path | None:
-        """Where the recorded frames lie; None where the cascade names none."""
-        return self.folder / self.recording if self.recording else None
+        """Where the recorded frames lie; None where the cascade names none.
+
+        Raises :class:`UsageError` where it names one that is not there.
+        """
+        if self.recording is None:
+            return None
+        path = self.folder / self.recording
+        if not path.exists():
+            raise UsageError(
+                f"{path}: no such recording, which 'recording' in {self.folder / DEFINITION_FILE} names: "
+                "take it from where the cascade came from, or name another"
+            )
+        return path
 
     @property
     def truth_path(self) -> Path | None:
@@ -159,7 +170,8 @@ def load_definition(folder: Path) -> CascadeDefinition:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError(
-            f"{path}: there is no cascade: name its folder with --set cascade=FOLDER, or a configuration with --config"
+            f"{path.resolve()}: there is no cascade: name its folder with --set cascade=FOLDER, or a configuration "
+            "with --config, from whose folder a relative path starts"
         ) from None
     except OSError as error:
         raise UsageError(f"{path}: cannot read the cascade's definition: {error.strerror}") from None

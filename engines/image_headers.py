@@ -17,6 +17,9 @@ from engines.errors import FrameRejectedError
 
 ImageFormat = Literal["jpeg", "png", "bmp", "tiff"]
 
+SIGNATURE_BYTES: Final = 8
+"""The longest signature of a format."""
+
 MAX_BLOCKS: Final = 4096
 """Segments, chunks or directory entries that are looked at before a file counts as undecodable. A camera's image has a
 few dozen; the limit keeps a hostile one from costing more than a few milliseconds."""
@@ -58,6 +61,19 @@ class ImageHeader:
     bit_depth: int
 
 
+def format_of(value: bytes) -> ImageFormat | None:
+    """The format that a file's signature, its first eight bytes at most, names; None where it is none of ours."""
+    if value.startswith(b"\xff\xd8"):
+        return "jpeg"
+    if value.startswith(_PNG_SIGNATURE):
+        return "png"
+    if value.startswith(b"BM"):
+        return "bmp"
+    if value[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        return "tiff"
+    return None
+
+
 def read_header(value: bytes) -> ImageHeader:
     """The header of an encoded image.
 
@@ -66,14 +82,15 @@ def read_header(value: bytes) -> ImageHeader:
     """
     if not value:
         raise FrameRejectedError("empty", "the record has no value")
+    kind = format_of(value)
     try:
-        if value.startswith(b"\xff\xd8"):
+        if kind == "jpeg":
             header, _ = _read_jpeg(value)
-        elif value.startswith(_PNG_SIGNATURE):
+        elif kind == "png":
             header = _read_png(value)
-        elif value.startswith(b"BM"):
+        elif kind == "bmp":
             header = _read_bmp(value)
-        elif value[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:
+        elif kind == "tiff":
             header = _read_tiff(value)
         else:
             start = value[:8].hex(" ")

@@ -18,7 +18,9 @@ from daemon.events import DefectEvent
 from daemon.frames import frame_of
 from daemon.metrics import REASONS, LineFigures, Metrics
 from engines import rle
+from engines.definition import load_definition
 from tests.support.topics import new_lane
+from training.model_card import write_card
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -84,6 +86,19 @@ def test_the_example_event_is_one_and_its_mask_decodes() -> None:
     region = rle.whole(np.ascontiguousarray(mask.T, dtype=np.uint8))
     assert region is not None
     assert tuple(defect.box) == (region.box.x, region.box.y, region.box.width, region.box.height)
+
+
+def test_the_model_card_is_that_of_the_cascade_beside_it(tmp_path: Path) -> None:
+    # Its hash, its thresholds and its figures: what one of the three files says, the others say, too.
+    folder = ROOT / "cascades/reference"
+    definition = load_definition(folder)
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    identity = {"name": definition.name, "version": definition.version, "hash": definition.hash()}
+    assert evaluation["cascade"] == identity
+    write_card(tmp_path, definition, evaluation)
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert f"| models' hash | `{definition.hash()}` |" in card
+    assert card == (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.kafka

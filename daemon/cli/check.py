@@ -16,7 +16,7 @@ from daemon.settings import Settings
 )
 @with_settings
 def command(settings: Settings, offline: bool, create: bool, transactions: bool) -> None:
-    """Check configuration, engines, device, broker and topics: one line each, and what to do.
+    """Check configuration, device, decoder, engines, broker and topics: one line each, and what to do.
 
     Ends with the exit code of the first thing that is not right.
 

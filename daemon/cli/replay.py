@@ -38,7 +38,8 @@ def command(
     """Put image files, folders of them, or recordings (.parquet) on the camera topic, as fast as it takes them.
 
     Records get new timestamps; a recorded one goes into the header captured-at, unless that is there already. Files are
-    sent as they are, with frame-id (the file's name), crc32c and content-type. One camera's frames stay in order.
+    sent as they are, with frame-id (the file's name), crc32c and content-type; of those that are no image a warning
+    says how many. One camera's frames stay in order.
 
     Example: millwatch replay recording.parquet --speed 2
     """
@@ -61,6 +62,14 @@ def command(
     topic = settings.kafka.topics.frames
     with session(settings, clients.reader) as consumer:
         partitions_of(consumer, topic)
+    strange = footage.without_signature()
+    if strange:
+        # Sent all the same: whoever tries dead letters out means it.
+        click.echo(
+            f"millwatch: {counted(len(strange), 'file')} without the signature of a JPEG, PNG, BMP or TIFF"
+            f" ({strange[0]}{', ...' if len(strange) > 1 else ''}): sent as they are, to become dead letters",
+            err=True,
+        )
     with (
         session(settings, clients.frame_producer) as producer,
         stop_on_signal() as stop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from daemon.settings.kafka import KafkaSettings
 from daemon.settings.section import ConfiguredPath, Section
@@ -70,6 +70,16 @@ class EngineSettings(Section):
     directory: ConfiguredPath = Field(Path("engines/compiled"), description="folder of the built engines")
     rebuild: bool = Field(True, description="whether engines that are missing or do not fit are built at start")
     slots: int = Field(0, ge=0, le=64, description="batches inspected at the same time; 0: what suits the device")
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _number_of_a_gpu(cls, value: object) -> object:
+        # In a file `device: 0` is a number, and the GPU's name all the same; true is an int, too, and is no name.
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < 0:
+                raise ValueError("should be the number of a GPU, 0 or more, or a name")
+            return str(value)
+        return value
 
 
 class GateSettings(Section):

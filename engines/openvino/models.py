@@ -14,6 +14,9 @@ _INPUTS = {"frames": "u8", "index": "i64", "threshold": "f32"}
 _OUTPUT = {"gate": ("scores", "f32"), "classifier": ("scores", "f32"), "segmenter": ("masks", "u8")}
 """Names and element types of a stage's inputs and of its output, as OpenVINO calls them."""
 
+_NO_MODEL = ("Model can't be parsed", "Unable to read the model")
+"""How OpenVINO says that a file is damaged or something else; a model with operations that it lacks is not."""
+
 
 def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch_size: int) -> Any:
     """The stage as an ``ov.Model`` with every size fixed, frames and index both at ``batch_size``.
@@ -25,6 +28,12 @@ def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch
     """
     try:
         model = core.read_model(stage.model)
+    except RuntimeError as error:
+        told = first_line(error)
+        if any(sign in told for sign in _NO_MODEL):
+            told += ": the file is no valid ONNX model, take it from where the cascade came from"
+        raise EngineError(f"{stage.model}: {stage.key}: not a usable model: {told}") from None
+    try:
         inputs = {port.get_any_name(): port.get_element_type().to_string() for port in model.inputs}
         wanted = {name: kind for name, kind in _INPUTS.items() if name != "threshold" or stage.kind == "segmenter"}
         if inputs != wanted:
@@ -60,7 +69,11 @@ def _listed(types: Mapping[str, str]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """OpenVINO's own message without the places in its source that come before and after it."""
+    """OpenVINO's own message without the places in its source that come before and after it.
+
+    Some begin with a heading that ends on a colon and says nothing; the line behind it is what was meant.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '", "While validating"))]
-    return (told or lines or [type(error).__name__])[0]
+    meant = [line for line in told if not line.endswith(":")]
+    return (meant or told or lines or [type(error).__name__])[0]

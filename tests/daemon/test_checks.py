@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from daemon.checks import Outcome, run_checks
+from engines import gpu_jpeg
 from engines.build import build_cascade
+from engines.errors import DeviceError
 from tests.support.tiny_cascade import write_tiny_cascade
 from tests.support.topics import Lane, new_lane
 
@@ -37,7 +39,7 @@ def test_everything_is_right(embedded: Lane, built: list[str]) -> None:
     outcomes = looked_at(embedded, *built)
     assert {item: outcome.exit_code for item, outcome in outcomes.items() if outcome.exit_code} == {}
     assert list(outcomes) == [
-        "configuration", "cascade", "device", "engines",
+        "configuration", "cascade", "device", "decoder", "engines",
         "broker", "topic frames", "topic events", "topic dead", "delivery", "names",
     ]  # fmt: skip
     assert "the device answers" in outcomes["engines"].detail
@@ -72,11 +74,28 @@ def test_engines_that_are_missing(built: list[str], tmp_path: Path) -> None:
     assert "run builds them at its start" in built_at_start.detail
 
 
+@pytest.mark.parametrize("place", ["/proc/x", "file/x", "file"])
+def test_a_folder_where_engines_cannot_be_built_is_told_with_its_key(
+    built: list[str], tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    engines = looked_at(OFFLINE, *built, f"engine.directory={tmp_path / place}", offline=True)["engines"]
+    assert engines.exit_code == 4
+    assert "engines cannot be written there: N" in engines.detail
+    assert "engine.directory" in engines.detail
+
+
+def test_looking_whether_engines_can_be_built_leaves_nothing_behind(built: list[str], tmp_path: Path) -> None:
+    place = f"engine.directory={tmp_path / 'a' / 'b'}"
+    assert looked_at(OFFLINE, *built, place, offline=True)["engines"].exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("wrong", ["cascade=nowhere", "classes.9.threshold=0.5"])
 def test_a_cascade_that_is_missing_or_lacks_the_class_is_told_once(built: list[str], wrong: str) -> None:
     outcomes = looked_at(OFFLINE, *built, wrong, offline=True)
     assert outcomes["cascade"].exit_code == 2
-    assert list(outcomes) == ["configuration", "cascade", "device", "engines"]
+    assert list(outcomes) == ["configuration", "cascade", "device", "decoder", "engines"]
     assert outcomes["engines"] == Outcome("engines", "not checked, since the cascade is not right", skipped=True)
 
 
@@ -84,5 +103,18 @@ def test_a_device_that_is_not_there_is_told_once(built: list[str]) -> None:
     outcomes = looked_at(OFFLINE, *built, "engine.backend=tensorrt", offline=True)
     assert outcomes["device"].exit_code in (4, 5)
     assert outcomes["device"].detail
-    assert list(outcomes) == ["configuration", "cascade", "device", "engines"]
+    assert list(outcomes) == ["configuration", "cascade", "device", "decoder", "engines"]
     assert outcomes["engines"] == Outcome("engines", "not checked, since the device is not right", skipped=True)
+
+
+def test_a_decoder_that_is_not_there_is_told_and_hides_nothing_else(
+    built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(decoders: int, *, device: int) -> None:
+        raise DeviceError("the package nvidia-nvimgcodec-cu13 cannot be imported")
+
+    monkeypatch.setattr(gpu_jpeg, "open_jpeg_decoder", refuses)
+    outcomes = looked_at(OFFLINE, *built, "input.jpeg_decoder=gpu", offline=True)
+    assert outcomes["decoder"] == Outcome("decoder", "the package nvidia-nvimgcodec-cu13 cannot be imported", 5)
+    assert outcomes["engines"].exit_code == 0
+    assert looked_at(OFFLINE, *built, offline=True)["decoder"] == Outcome("decoder", "JPEG on the processor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -269,3 +270,32 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
     (tmp_path / "a.png").mkdir()
     with pytest.raises(UsageError, match=r"a\.png: cannot be read: Is a directory"):
         list(Footage([tmp_path / "a.png"]).frames())
+
+
+def test_files_that_begin_like_no_image_are_found_and_sent_all_the_same(tmp_path: Path) -> None:
+    starts = {
+        "a.jpg": b"\xff\xd8\xff\xe0",
+        "b.png": b"\x89PNG\r\n\x1a\n",
+        "c.bmp": b"BM6",
+        "d.tif": b"II*\0",
+        "e.tif": b"MM\0+",
+        "f.png": b"\x89PNG text",
+        "g.jpg": b"",
+        "h.md": b"# Millwatch",
+    }
+    for name, start in starts.items():
+        (tmp_path / name).write_bytes(start)
+    write_recording(tmp_path / "shift.parquet", [])
+    footage = Footage.find([*sorted(tmp_path.iterdir())])
+    assert [file.name for file in footage.without_signature()] == ["f.png", "g.jpg", "h.md"]
+    assert [frame.value for frame in footage.frames()] == list(starts.values())
+
+
+def test_of_a_pipe_nothing_is_read_before_it_is_sent(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    footage = Footage([tmp_path / "pipe.jpg"])
+    assert footage.without_signature() == []
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe.jpg").write_bytes(b"whole"), name="writer")
+    writer.start()
+    assert [frame.value for frame in footage.frames()] == [b"whole"]
+    writer.join()

@@ -22,7 +22,8 @@ from daemon.embedded_broker import free_port
 from daemon.inspector import open_inspector
 from daemon.service import run_service
 from daemon.settings import load_settings
-from engines import rle
+from engines import gpu_jpeg, rle
+from engines.errors import DeviceError
 from tests.support.running_service import run
 from tests.support.tiny_cascade import GREY, frame_with, mask_of, write_tiny_cascade
 from tests.support.topics import Lane, NotUtf8
@@ -247,3 +248,15 @@ def test_a_broker_that_is_away_leaves_the_service_waiting_and_a_stop_ends_it(bui
     threading.Timer(1.0, life.stop).start()
     assert service._connect(settings, life) is None
     assert "127.0.0.1" in life.readiness()[1]
+
+
+def test_a_decoder_that_is_missing_ends_the_service_before_it_waits_for_a_broker(
+    built: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(decoders: int, *, device: int) -> None:
+        raise DeviceError("no decoder here")
+
+    monkeypatch.setattr(gpu_jpeg, "open_jpeg_decoder", refuses)
+    monkeypatch.setattr(service, "_connect", lambda *_: pytest.fail("the broker is waited for first"))
+    with pytest.raises(DeviceError, match="no decoder here"):
+        run_service(load_settings(None, [*built, "input.jpeg_decoder=gpu", "http.port=0"]))

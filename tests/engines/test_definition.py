@@ -38,6 +38,15 @@ def test_the_stages_of_a_cascade(folder: Path) -> None:
     assert definition.provenance == {"made_by": "tests.support.tiny_cascade"}
 
 
+def test_a_recording_that_is_named_and_not_there_is_told_with_who_names_it(folder: Path) -> None:
+    (folder / "recording.parquet").unlink()
+    definition = load_definition(folder)
+    with pytest.raises(
+        UsageError, match=r"recording\.parquet: no such recording, which 'recording' in .*cascade\.yaml"
+    ):
+        _ = definition.recording_path
+
+
 CLASS = {"id": 1, "name": "pits", "model": "segmenter-1.onnx"}
 
 
@@ -73,8 +82,10 @@ def test_what_is_wrong_is_one_line_with_file_and_key(folder: Path, values: dict[
 
 
 def test_files_that_are_no_definition(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no cascade: name its folder"):
-        load_definition(tmp_path / "missing")
+    with pytest.raises(UsageError, match="there is no cascade: name its folder") as nowhere:
+        load_definition(tmp_path / "etc" / ".." / "missing")
+    assert str(nowhere.value).startswith(f"{tmp_path.resolve() / 'missing' / 'cascade.yaml'}: ")
+    assert "from whose folder a relative path starts" in str(nowhere.value)
     for content, message in ((b"- a\n", "a mapping"), (b"a: [", "not valid YAML"), (b"\xff\xfe\x00", "UTF-8")):
         (folder / "cascade.yaml").write_bytes(content)
         with pytest.raises(UsageError, match=message) as caught:

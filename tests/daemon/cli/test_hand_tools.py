@@ -135,6 +135,19 @@ def test_from_files_to_a_topic_to_a_recording_and_back(
 
 
 @pytest.mark.kafka
+def test_files_that_are_no_images_are_sent_with_a_warning_that_counts_them(
+    lane: Lane, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("replay", images, *on(lane)) == 0
+    assert "signature" not in capsys.readouterr().err
+    Path("notes.md").write_text("# no image")
+    assert run("replay", images, "notes.md", *on(lane)) == 0
+    told = capsys.readouterr()
+    assert "millwatch: 1 file without the signature of a JPEG, PNG, BMP or TIFF (notes.md): " in told.err
+    assert told.out.startswith("7 frames, ")
+
+
+@pytest.mark.kafka
 def test_events_are_watched_as_lines_json_and_pictures(
     lane: Lane, images: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -134,6 +134,21 @@ def test_a_promise_that_is_not_kept_is_told(
     assert str(outcomes(lane, name)[name]) == told
 
 
+def test_an_offset_that_is_late_condemns_no_broker(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    offset, answers = rehearsal._Stage.offset, iter([None, None])
+    monkeypatch.setattr(rehearsal._Stage, "offset", lambda stage: next(answers, offset(stage)))
+    assert broken(outcomes(lane, "offsets")) == {}
+    assert list(answers) == []
+
+
+def test_an_offset_that_never_comes_is_told(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearsal, "SETTLE_S", 1.0)
+    monkeypatch.setattr(rehearsal._Stage, "offset", lambda _: None)
+    assert broken(outcomes(lane, "offsets")) == {
+        "offsets": "offset 1 was committed in a transaction, and the group is at None after 1 s"
+    }
+
+
 def test_check_shows_one_line_each_and_ends_with_3_where_one_fails(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transactions, "abort", transactions.commit)
     lines = {each.item: each for each in run_checks(lane.settings(), offline=False, create=False, transactions=True)}

@@ -131,6 +131,13 @@ def test_an_error_names_the_source_of_the_value_that_counts(tmp_path: Path, monk
     assert lines[3] == "MILLWATCH_HTTPS__PORT: https: no such key; did you mean http?"
 
 
+@pytest.mark.parametrize("device", [0, 12])
+def test_a_gpus_number_is_its_name_in_a_file_as_elsewhere(tmp_path: Path, device: int) -> None:
+    config = written(tmp_path, f"engine: {{device: {device}}}")
+    assert load_settings(config).engine.device == str(device)
+    assert load_settings(config) == load_settings(config, [f"engine.device={device}"])
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -138,6 +145,9 @@ def test_an_error_names_the_source_of_the_value_that_counts(tmp_path: Path, monk
         ("log: {level: info}\nlog: {level: error}", ": line 2: not valid YAML: the key 'log' is there twice"),
         ("- kafka", ": should hold keys and values"),
         ("http: {port: true}", ": http.port: True should not be true or false"),
+        ("engine: {device: true}", ": engine.device: True should not be true or false"),
+        ("engine: {device: -1}", ": engine.device: -1 should be the number of a GPU, 0 or more, or a name"),
+        ("engine: {device: 1.5}", ": engine.device: 1.5 should be a valid string"),
     ],
 )
 def test_a_file_that_cannot_be_read(tmp_path: Path, text: str, line: str) -> None:

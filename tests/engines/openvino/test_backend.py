@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import openvino as ov
 import pytest
 
 from engines.backend import Compiler
 from engines.definition import load_definition
-from engines.errors import DeviceError, InferenceError
+from engines.errors import DeviceError, EngineError, InferenceError
 from engines.openvino.compiler import OpenVINOCompiler
+from engines.openvino.models import first_line, read_stage
 from engines.openvino.runtime import OpenVINORuntime
 from tests.engines.contract_backend import BackendContract
 from tests.support.tiny_cascade import write_tiny_cascade
@@ -95,3 +97,31 @@ def test_signals_are_harmless_after_a_build(tmp_path: Path) -> None:
     folder = write_tiny_cascade(tmp_path / "cascade")
     command = [sys.executable, "-c", program, str(folder), str(tmp_path / "engines")]
     assert subprocess.run(command, check=False, timeout=100, cwd=Path(__file__).parents[3]).returncode == 2
+
+
+@pytest.mark.parametrize("kept", [0, 5000])
+def test_a_model_that_is_damaged_is_told_with_what_to_do(tmp_path: Path, kept: int) -> None:
+    definition = load_definition(write_tiny_cascade(tmp_path))
+    gate = definition.stages[0]
+    whole = gate.model.read_bytes()
+    gate.model.write_bytes(whole[: min(kept, len(whole) // 2)])
+    with pytest.raises(EngineError, match=r"gate\.onnx: gate: not a usable model: (Model can't|Unable)") as caught:
+        read_stage(ov.Core(), gate, definition, 1)
+    told = str(caught.value)
+    assert told.endswith(": the file is no valid ONNX model, take it from where the cascade came from")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        (
+            "Exception from a.cpp:1\nCheck 'b' failed at c.cpp:2:\nAPI failed with Failure:\nit is damaged\n\n",
+            "it is damaged",
+        ),
+        ("Exception from a.cpp:1\nfailed:\n", "failed:"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_of_openvino_s_messages_the_line_that_says_something_is_told(message: str, told: str) -> None:
+    assert first_line(RuntimeError(message)) == told
