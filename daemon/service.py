@@ -15,6 +15,7 @@ import structlog
 from kafka.errors import KafkaTimeoutError
 
 from daemon.accounting import Account
+from daemon.allocator import give_large_blocks_back
 from daemon.delivery import AtLeastOnce, Delivery, ExactlyOnce
 from daemon.errors import BrokerUnreachableError
 from daemon.events import encode_event, event_headers, event_source
@@ -46,6 +47,7 @@ def run_service(settings: Settings, until_idle_s: float | None = None) -> Accoun
 
     Returns the account of the frames. Raises the MillwatchError that says why it could not go on.
     """
+    give_large_blocks_back()
     clients.warn_if_slow()
     metrics = Metrics()
     life = _Life()

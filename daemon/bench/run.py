@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
+from daemon.allocator import give_large_blocks_back
 from daemon.bench.bare import inspect_in_pipeline, inspect_one_by_one
 from daemon.bench.brokers import BrokerKind, broker_here, open_broker
 from daemon.bench.machine import cpu_model
@@ -71,6 +72,8 @@ class _Rounds:
 
 def run_bench(plan: Plan, say: Say) -> BenchResult:
     """Measure; ``say`` is told of the progress. Raises MillwatchError where a part cannot be measured."""
+    # As the service does, with which this is compared.
+    give_large_blocks_back()
     settings = plan.options.settings()
     latencies: list[float] = []
     with ExitStack() as resources:
