@@ -9,8 +9,8 @@ M_MMAP_THRESHOLD: Final = -3
 """The parameter's number in glibc's malloc.h."""
 
 LARGE_BYTES: Final = 1024 * 1024
-"""What a fetch brings is larger, a frame of 1600x256 is smaller: given back for each frame, fresh pages for the next one
-took 0.7 ms of processor time a frame."""
+"""What a fetch brings is larger, a frame of 1600x256 is smaller: where each frame was given back, fresh pages for the
+next took 0.7 ms of processor time."""
 
 
 def give_large_blocks_back() -> bool:
