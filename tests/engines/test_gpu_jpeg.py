@@ -84,6 +84,6 @@ def test_it_never_sees_what_its_header_condemns_or_what_is_no_jpeg(value: bytes)
 
 @pytest.mark.skipif(find_spec("nvidia.nvimgcodec") is not None if find_spec("nvidia") else False, reason="it is here")
 def test_without_its_package_the_line_says_what_to_install() -> None:
-    with pytest.raises(DeviceError, match=r"pip install 'millwatch\[gpu\]', or set input.jpeg_decoder: cpu"):  # noqa: SIM117
+    with pytest.raises(DeviceError, match=r"install the extra gpu \(docs/gpu\.md\), or set input\.jpeg_decoder: cpu"):  # noqa: SIM117
         with open_jpeg_decoder(1):
             pass
