@@ -158,6 +158,15 @@ class Runtime(Protocol):
         """Free everything. The slots must be idle."""
 
 
+def output_shape(stage: Stage, definition: CascadeDefinition, batch_size: int) -> tuple[int, ...]:
+    """Shape of the stage's output: scores ``[n]``, ``[n, classes]``, or transposed masks ``[n, width, height]``."""
+    if stage.kind == "gate":
+        return (batch_size,)
+    if stage.kind == "classifier":
+        return (batch_size, len(definition.classes))
+    return (batch_size, definition.input.width, definition.input.height)
+
+
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """Places ``start`` to ``start + count`` of an index, for the engine of ``batch_size``; the rest is padding."""

@@ -24,6 +24,7 @@ from daemon.pictures.overlay import Picture
 from daemon.pictures.palette import class_colour
 from daemon.pictures.strip_map import StripFrame, lay_out
 from daemon.scoring import Counts, total
+from daemon.wording import named
 from engines.results import Verdict
 
 PICTURE_WIDTH = 1280
@@ -161,7 +162,7 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, counted=_counted, percent=_percent)
+    environment.filters.update(number=_number, counted=_counted, named=named, percent=_percent)
     environment.globals["class_colour"] = class_colour
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -178,7 +179,7 @@ def _number(value: float, digits: int = 0) -> str:
 
 def _counted(number: int, what: str) -> str:
     """As :func:`daemon.wording.counted`, with the spaces of :func:`_number`."""
-    return f"{_number(number)} {what}" if number == 1 else f"{_number(number)} {what}s"
+    return f"{_number(number)} {named(number, what)}"
 
 
 def _percent(share: float | None) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import openvino as ov
 
+from engines.backend import output_shape
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import EngineError
 
@@ -53,15 +54,6 @@ def read_stage(core: ov.Core, stage: Stage, definition: CascadeDefinition, batch
             f"{stage.model}: {stage.key}: output {name} is {kind} {shape}, expected {wanted_kind} {expected}"
         )
     return model
-
-
-def output_shape(stage: Stage, definition: CascadeDefinition, batch_size: int) -> tuple[int, ...]:
-    """Shape of the stage's output: scores ``[n]``, ``[n, classes]``, or transposed masks ``[n, width, height]``."""
-    if stage.kind == "gate":
-        return (batch_size,)
-    if stage.kind == "classifier":
-        return (batch_size, len(definition.classes))
-    return (batch_size, definition.input.width, definition.input.height)
 
 
 def _listed(types: Mapping[str, str]) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from engines.backend import Chunk, DeviceInfo, EngineFile, Index, Scores, Slot, plan_chunks
+from engines.backend import Chunk, DeviceInfo, EngineFile, Index, Scores, Slot, output_shape, plan_chunks
 from engines.cores import core_count
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import DeviceError, EngineError, InferenceError
 from engines.images import Frame
-from engines.openvino.models import first_line, output_shape
+from engines.openvino.models import first_line
 from engines.rle import Mask
 
 _OUTPUT_TYPE = {"gate": np.float32, "classifier": np.float32, "segmenter": np.uint8}

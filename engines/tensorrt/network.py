@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engines.backend import output_shape
 from engines.backends import HardwareCompatibility
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import DeviceError, EngineError
@@ -103,11 +104,7 @@ def _parser_problem(parser: Any) -> str:
 def _check_output(library: Any, network: Any, stage: Stage, definition: CascadeDefinition) -> None:
     """Whether the output is what this stage's should be. Its batch is dynamic, for which TensorRT has -1."""
     output = network.get_output(0)
-    shape = {
-        "gate": (-1,),
-        "classifier": (-1, len(definition.classes)),
-        "segmenter": (-1, definition.input.width, definition.input.height),
-    }[stage.kind]
+    shape = output_shape(stage, definition, -1)
     name, kind = OUTPUT[stage.kind]
     found = (output.name, output.dtype, tuple(output.shape))
     if found != (name, getattr(library.DataType, kind), shape):

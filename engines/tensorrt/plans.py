@@ -13,6 +13,7 @@ from engines.backend import EngineFile
 from engines.definition import CascadeDefinition, Stage
 from engines.errors import DeviceError, EngineError
 from engines.tensorrt.logger import first_error, shared_logger
+from engines.tensorrt.stage_graph import OUTPUT
 
 MEMORY_ADVICE = "the GPU or this machine has too little memory left: lower batch.max_frames or engine.slots"
 """What to do where memory is short while engines are opened."""
@@ -26,18 +27,10 @@ class Plan:
     file: EngineFile
     engine: Any
 
-    def output_shape(self, definition: CascadeDefinition, batch_size: int) -> tuple[int, ...]:
-        """Shape of the output: scores ``[n]``, ``[n, classes]``, or transposed masks ``[n, width, height]``."""
-        if self.stage.kind == "gate":
-            return (batch_size,)
-        if self.stage.kind == "classifier":
-            return (batch_size, len(definition.classes))
-        return (batch_size, definition.input.width, definition.input.height)
-
     @property
     def output(self) -> str:
         """Name of the output."""
-        return "masks" if self.stage.kind == "segmenter" else "scores"
+        return OUTPUT[self.stage.kind][0]
 
     @property
     def output_type(self) -> DTypeLike:

@@ -20,7 +20,7 @@ import numpy as np
 import pycuda.driver as cuda
 from numpy.typing import DTypeLike, NDArray
 
-from engines.backend import Chunk, Index, Scores, plan_chunks
+from engines.backend import Chunk, Index, Scores, output_shape, plan_chunks
 from engines.definition import CascadeDefinition
 from engines.errors import EngineError
 from engines.images import Frame
@@ -223,7 +223,7 @@ class TensorRTSlot:
         context = plan.engine.create_execution_context(strategy)
         if context is None:
             raise refused(what, logger.take())
-        shape = plan.output_shape(definition, batch_size)
+        shape = output_shape(plan.stage, definition, batch_size)
         memory = self._memory
         addresses = {"frames": memory.frames, "index": memory.index, plan.output: memory.output}
         if plan.stage.kind == "segmenter":
@@ -297,5 +297,5 @@ class _DeviceMemory:
 
 
 def _output_bytes(plan: Plan, definition: CascadeDefinition, batch_size: int) -> int:
-    shape = plan.output_shape(definition, batch_size)
+    shape = output_shape(plan.stage, definition, batch_size)
     return int(np.prod(shape)) * np.dtype(plan.output_type).itemsize

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import openvino as ov
 
-from engines.backend import DeviceInfo, EngineFile, Precision
+from engines.backend import DeviceInfo, EngineFile, Precision, Runtime
 from engines.definition import CascadeDefinition, Stage
 from engines.openvino.models import read_stage
 from engines.tensorrt.device import CudaDevice
@@ -54,7 +54,7 @@ class StubCompiler:
         slots: int,
         max_frames: int,
         threads: int | None = None,
-    ) -> TensorRTRuntime:  # noqa: F821
+    ) -> Runtime:
         from engines.tensorrt.runtime import TensorRTRuntime
 
         return TensorRTRuntime(
